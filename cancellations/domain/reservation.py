@@ -1,0 +1,139 @@
+"""What a reservation is, which of its columns is known when, and which rules a row must pass.
+
+Two facts describe a booking. The *reservation* is everything known the moment it is booked; the
+*outcome* (cancelled, no-show, stayed) arrives later, on its own date. Both travel as pandas frames
+with the columns below, one row per booking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+Kind = Literal["id", "date", "count", "number", "category"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a reservation, known at booking.
+
+    `kind` fixes how it is stored and compared; `required` columns may not be missing;
+    `low` and `high` are the inclusive limits of what is believed of a real booking.
+    """
+
+    name: str
+    kind: Kind
+    required: bool = False
+    low: float | None = None
+    high: float | None = None
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("reservation_id", "id", required=True),
+    Column("hotel", "category", required=True),
+    Column("booked_on", "date", required=True),
+    Column("arrival_on", "date", required=True),
+    Column("weekend_nights", "count", required=True, low=0, high=200),
+    Column("week_nights", "count", required=True, low=0, high=500),
+    Column("adults", "count", required=True, low=0, high=100),
+    Column("children", "count", low=0, high=50),
+    Column("babies", "count", low=0, high=50),
+    Column("meal", "category"),
+    Column("market_segment", "category"),
+    Column("distribution_channel", "category"),
+    Column("repeated_guest", "count", low=0, high=1),
+    Column("previous_cancellations", "count", low=0, high=1000),
+    Column("previous_stays", "count", low=0, high=1000),
+    Column("room_type", "category"),
+    Column("deposit_type", "category"),
+    Column("agent", "category"),
+    Column("company", "category"),
+    Column("customer_type", "category"),
+    # Price of a night in the hotel's currency. A file's 5,400 is a keying error, as is a negative one.
+    Column("price", "number", low=0, high=5_000),
+    Column("special_requests", "count", low=0, high=50),
+)
+NAMES: tuple[str, ...] = tuple(c.name for c in COLUMNS)
+DATES = tuple(c.name for c in COLUMNS if c.kind == "date")
+NUMBERS = tuple(c.name for c in COLUMNS if c.kind in ("count", "number"))
+CATEGORIES = tuple(c.name for c in COLUMNS if c.kind == "category")
+
+OUTCOME_NAMES: tuple[str, ...] = ("reservation_id", "status", "known_on")
+
+
+class Status(StrEnum):
+    """How a booking ended. The first two are what the model calls a cancellation."""
+
+    CANCELED = "canceled"
+    NO_SHOW = "no_show"
+    STAYED = "stayed"
+
+
+def coerce(frame: pd.DataFrame) -> pd.DataFrame:
+    """Brings a frame to the canonical columns and types; what cannot be read becomes missing.
+
+    Dates become midnight `datetime64[us]`, numbers `float64` (infinities missing), ids and
+    categories `str` with surrounding space removed and empty text missing. Columns that the source
+    lacks are added as missing; `violations` says which of them a row may not lack.
+    """
+    out: dict[str, pd.Series] = {}
+    for column in COLUMNS:
+        if column.name not in frame:
+            values = pd.Series(np.nan, index=frame.index, dtype=object)
+        else:
+            values = frame[column.name]
+        if column.kind == "date":
+            dates = pd.to_datetime(values, errors="coerce", utc=True).dt.tz_localize(None)
+            out[column.name] = dates.dt.normalize().astype("datetime64[us]")
+        elif column.kind in ("count", "number"):
+            numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+            out[column.name] = numbers.where(np.isfinite(numbers))
+        else:
+            out[column.name] = _text(values)
+    return pd.DataFrame(out, index=frame.index)
+
+
+def _text(values: pd.Series) -> pd.Series:
+    if pd.api.types.is_float_dtype(values.dtype):
+        # A column of ids with gaps is read as float: 9.0 means the agent "9".
+        whole = values.dropna()
+        if (whole == np.floor(whole)).all():
+            values = values.astype("Int64")
+    text = values.astype("str").str.strip()
+    return text.where(values.notna() & (text != ""), np.nan)
+
+
+def violations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rules that rows of a coerced frame break: columns `row` (index label), `column`, `rule`.
+
+    Empty when every row can be loaded. One row may appear several times.
+    """
+    found: list[pd.DataFrame] = []
+
+    def note(broken: pd.Series, column: str, rule: str) -> None:
+        rows = frame.index[broken.to_numpy(dtype=bool)]
+        if len(rows):
+            found.append(pd.DataFrame({"row": rows, "column": column, "rule": rule}))
+
+    for column in COLUMNS:
+        values = frame[column.name]
+        if column.required:
+            note(values.isna(), column.name, "is missing or cannot be read")
+        if column.low is not None:
+            note(values < column.low, column.name, f"is below {column.low:g}")
+        if column.high is not None:
+            note(values > column.high, column.name, f"is above {column.high:g}")
+        if column.kind == "count":
+            note(values.notna() & (values != np.floor(values)), column.name, "is not a whole number")
+    note(frame["arrival_on"] < frame["booked_on"], "arrival_on", "lies before booked_on")
+    guests = frame[["adults", "children", "babies"]].fillna(0).sum(axis=1)
+    note(guests == 0, "adults", "no guest at all: adults, children and babies are 0")
+    duplicated = frame["reservation_id"].notna() & frame["reservation_id"].duplicated()
+    note(duplicated, "reservation_id", "appears more than once in this load")
+    if not found:
+        return pd.DataFrame({"row": [], "column": [], "rule": []})
+    return pd.concat(found, ignore_index=True)

@@ -1,0 +1,238 @@
+"""From signals to a decision, with reasons: when a champion is retrained.
+
+Feature drift alone is an always-on alarm on hotel bookings: some column drifts every month, and the
+usual "share of drifted columns" hardly tells harm. So the first rule weighs three kinds of evidence
+over one window (columns that matter to the champion, a classifier that tells the window from the
+training reference, loss realised on bookings whose outcome is final), asks for confirmation in k of
+the last n windows, and keeps a calendar floor: a model older than that is retrained anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What one signal says of one window."""
+
+    OK = "ok"
+    WATCH = "watch"  # beyond nine tenths of its threshold
+    ALARM = "alarm"
+    NOT_EVALUATED = "not evaluated"  # never the same as "no drift"; `why` tells the reason
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """Drift of one column: Evidently's score by a pinned method, and what the column looked like.
+
+    `weight` is the champion's permutation importance of the column, as a share of all columns'.
+    `before` and `after` are short texts: the median of a number, the leading category with its share.
+    """
+
+    column: str
+    method: str
+    score: float | None
+    threshold: float
+    drifted: bool
+    weight: float
+    before: str
+    after: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One piece of evidence about a window; it alarms when `value >= threshold`."""
+
+    name: str
+    value: float | None
+    threshold: float
+    verdict: Verdict
+    weight: float
+    rows: int
+    before: str = ""
+    after: str = ""
+    why: str = ""
+
+
+def judge(value: float, threshold: float) -> Verdict:
+    """Verdict of a signal that alarms from `threshold` up."""
+    if value >= threshold:
+        return Verdict.ALARM
+    return Verdict.WATCH if value >= 0.9 * threshold else Verdict.OK
+
+
+@dataclass(frozen=True)
+class Window:
+    """Bookings made on `start` .. `end`, both included; outcomes as known on `end`."""
+
+    start: date
+    end: date
+
+    def __str__(self) -> str:
+        return f"{self.start} to {self.end}"
+
+
+@dataclass(frozen=True)
+class MonitorReport:
+    """What the monitor measured of one window against the champion's training reference."""
+
+    champion: str
+    window: Window
+    rows: int
+    reference_rows: int
+    signals: tuple[Signal, ...]
+    columns: tuple[ColumnDrift, ...] = ()
+
+    def evidence(self) -> float | None:
+        """Weight of the alarming signals as a share of all evaluated ones; None without any."""
+        evaluated = [s for s in self.signals if s.verdict is not Verdict.NOT_EVALUATED]
+        total = sum(s.weight for s in evaluated)
+        if total <= 0:
+            return None
+        return sum(s.weight for s in evaluated if s.verdict is Verdict.ALARM) / total
+
+    def signal(self, name: str) -> Signal | None:
+        return next((s for s in self.signals if s.name == name), None)
+
+
+@dataclass(frozen=True)
+class RetrainPolicy:
+    """When to retrain. Days are calendar days of event time.
+
+    A window counts as drifted when its alarming signals carry at least `evidence_needed` of the
+    weight that could be evaluated: with the default weights, two of the three signals, or the
+    realised loss and half as much again. `confirm_k` of the last `confirm_n` windows must be
+    drifted, the last one among them. `calendar_floor_days` retrains an aging champion without any
+    drift. After a request the next one waits `cooldown_days`, and no more than `budget` requests
+    are made within `budget_days`, whatever the signals say.
+    """
+
+    evidence_needed: float = 0.5
+    confirm_k: int = 2
+    confirm_n: int = 3
+    calendar_floor_days: int = 91
+    cooldown_days: int = 28
+    budget: int = 8
+    budget_days: int = 365
+
+
+class Action(StrEnum):
+    """What a decision asks for."""
+
+    NONE = "none"
+    RETRAIN_DRIFT = "retrain: drift confirmed"
+    RETRAIN_CALENDAR = "retrain: champion past its calendar floor"
+    HOLD = "hold"  # there is a reason to retrain, and a rule that forbids it now
+
+    @property
+    def retrains(self) -> bool:
+        return self in (Action.RETRAIN_DRIFT, Action.RETRAIN_CALENDAR)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An action with every reason that led to it, in the order in which they were weighed."""
+
+    action: Action
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RetrainHistory:
+    """What happened before: older reports of this champion, and requests of any.
+
+    `evidence` holds one entry per earlier window of the present champion, oldest first (None = could
+    not be evaluated); `requested_on` the event dates of earlier requests, the first training among
+    them not; `pending` the id of a request, or a challenger's trial, that has not ended.
+    """
+
+    champion_trained_as_of: date
+    evidence: tuple[float | None, ...] = ()
+    requested_on: tuple[date, ...] = ()
+    pending: str | None = None
+    paused: str | None = None
+
+
+def decide_retrain(report: MonitorReport, history: RetrainHistory, policy: RetrainPolicy) -> Decision:
+    """Weighs one window's report on the window's last day. Pure: same input, same decision."""
+    today = report.window.end
+    reasons: list[str] = [_describe(report, policy)]
+
+    recent: Sequence[float | None] = (*history.evidence, report.evidence())[-policy.confirm_n :]
+    drifted = [e is not None and e >= policy.evidence_needed for e in recent]
+    confirmed = drifted[-1] and sum(drifted) >= policy.confirm_k
+    reasons.append(
+        f"{sum(drifted)} of the last {len(drifted)} windows drifted"
+        f" (needed: {policy.confirm_k} of {policy.confirm_n}, the last one among them)"
+    )
+    age = (today - history.champion_trained_as_of).days
+    stale = age >= policy.calendar_floor_days
+    reasons.append(f"champion is {age} days old (calendar floor: {policy.calendar_floor_days})")
+
+    if not (confirmed or stale):
+        return Decision(Action.NONE, tuple(reasons))
+    if held := _held(today, history, policy):
+        return Decision(Action.HOLD, (*reasons, held))
+    return Decision(Action.RETRAIN_DRIFT if confirmed else Action.RETRAIN_CALENDAR, tuple(reasons))
+
+
+def _describe(report: MonitorReport, policy: RetrainPolicy) -> str:
+    evidence = report.evidence()
+    if evidence is None:
+        why = "; ".join(f"{s.name}: {s.why}" for s in report.signals)
+        return f"no signal could be evaluated ({why})"
+    alarms = [f"{s.name} {s.value:.3f} >= {s.threshold:g}" for s in report.signals if s.verdict is Verdict.ALARM]
+    told = ", ".join(alarms) if alarms else "no alarm"
+    return f"evidence {evidence:.2f} of {policy.evidence_needed:g} needed: {told}"
+
+
+def _held(today: date, history: RetrainHistory, policy: RetrainPolicy) -> str | None:
+    if history.paused is not None:
+        return f"held: automatic retraining is paused ({history.paused})"
+    if history.pending is not None:
+        return f"held: {history.pending} has not ended"
+    last = max(history.requested_on, default=None)
+    if last is not None and (today - last).days < policy.cooldown_days:
+        return f"held: last request {last}, cooldown {policy.cooldown_days} days"
+    since = today - timedelta(days=policy.budget_days)
+    spent = sum(d > since for d in history.requested_on)
+    if spent >= policy.budget:
+        return f"held: {spent} requests in {policy.budget_days} days, the budget is {policy.budget}"
+    return None
+
+
+class RequestState(StrEnum):
+    """Where a retrain request stands; the last three are final."""
+
+    WAITING = "waiting"  # written, not claimed by a worker yet, or its worker died
+    RUNNING = "running"  # a worker holds it, by lease
+    CANDIDATE = "candidate"  # a version was registered
+    REJECTED = "rejected"  # the gate refused, with reasons
+    FAILED = "failed"  # its attempts are used up
+
+    @property
+    def final(self) -> bool:
+        return self in (RequestState.CANDIDATE, RequestState.REJECTED, RequestState.FAILED)
+
+
+@dataclass(frozen=True)
+class RetrainRequest:
+    """One wish for a new version, durable until it ends.
+
+    `as_of` is the event date on which training looks at the world; `reason` a line for people.
+    `report_id` is None for a request by a person or for the first champion.
+    """
+
+    request_id: str
+    as_of: date
+    reason: str
+    state: RequestState = RequestState.WAITING
+    attempts: int = 0
+    report_id: str | None = None
+    champion: str | None = None
+    version: str | None = None
+    detail: tuple[str, ...] = field(default=())

@@ -1,0 +1,447 @@
+"""What the use cases need of the outside, as Protocols; adapters in other rooms satisfy them.
+
+Two clocks run through these signatures. Event time is a `date` called `as_of` or named for its
+meaning; it drives the business and can be any day of the past. Wall time is a timezone-aware UTC
+`datetime` called `now`; it drives leases, retries and records, and is always passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from cancellations.domain.events import Channel, Message
+from cancellations.domain.promotion import Standing
+from cancellations.domain.retraining import Decision, MonitorReport, RetrainRequest, RequestState
+
+# --- where reservations come from -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Some rows of a source: what was read, and what it means.
+
+    All frames share one index, the row number in the source (the first data row is 1).
+    `raw` holds the original values; `reservations` the canonical columns (`domain.reservation`);
+    `outcomes` the columns `reservation_id`, `status`, `known_on`, for rows that have one.
+    """
+
+    raw: pd.DataFrame
+    reservations: pd.DataFrame
+    outcomes: pd.DataFrame
+
+
+class Source(Protocol):
+    """Reservations and outcomes, in batches; `name` identifies it in loads and quarantine."""
+
+    @property
+    def name(self) -> str: ...
+
+    def batches(self) -> Iterator[SourceBatch]: ...
+
+
+# --- store ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Upserted:
+    """What a write of reservations did to each row."""
+
+    loaded: int
+    unchanged: int
+    updated: int
+
+
+@dataclass(frozen=True)
+class LoadCounts:
+    """One load. `read = outside + loaded + unchanged + updated + quarantined`, always.
+
+    `outside`: rows whose booking date lies outside the span that was asked for.
+    `outcomes`: outcomes recorded or corrected, counted apart.
+    """
+
+    source: str
+    read: int
+    outside: int
+    loaded: int
+    unchanged: int
+    updated: int
+    quarantined: int
+    outcomes: int
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """A row that broke rules, with its original values, so that nothing is lost."""
+
+    source: str
+    row: int
+    problems: tuple[str, ...]  # "column: rule"
+    values: Mapping[str, Any]  # JSON-ready
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """What our ledger knows of a registered version."""
+
+    version: str
+    request_id: str
+    run_id: str
+    trained_as_of: date
+    data_digest: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StoredDecision:
+    """A decision with the report it came from."""
+
+    report_id: str
+    report: MonitorReport
+    decision: Decision
+    request_id: str | None
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class OutboxEntry:
+    """A message on its way, with the attempts made so far."""
+
+    message: Message
+    attempts: int
+    created_at: datetime
+    last_error: str | None = None
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One change of champion or challenger."""
+
+    epoch: int
+    champion: str | None
+    challenger: str | None
+    reason: str
+    request_id: str | None
+    as_of: date
+    recorded_at: datetime
+
+
+class UnitOfWork(Protocol):
+    """One transaction. Left without `commit()`, also by an error, it leaves no trace."""
+
+    def commit(self) -> None: ...
+
+    # reservations and outcomes
+    def upsert_reservations(self, reservations: pd.DataFrame) -> Upserted:
+        """Writes canonical rows by `reservation_id`; equal rows count as unchanged."""
+        ...
+
+    def record_outcomes(self, outcomes: pd.DataFrame) -> int:
+        """Writes outcomes by `reservation_id`; returns how many were new or different."""
+        ...
+
+    def add_quarantined(self, rows: Sequence[QuarantinedRow], now: datetime) -> int:
+        """Stores rows once per (source, row, values); returns how many were new."""
+        ...
+
+    def add_load(self, counts: LoadCounts, span: tuple[date | None, date | None], now: datetime) -> None: ...
+
+    def history(self, booked_until: date, known_until: date) -> pd.DataFrame:
+        """All reservations booked up to a day, with `status` and `known_on` of outcomes known by
+        another (missing otherwise), in order of booking date and id."""
+        ...
+
+    def booked_span(self) -> tuple[date, date] | None:
+        """First and last booking date in the store."""
+        ...
+
+    # predictions
+    def unscored(
+        self,
+        version: str,
+        booked_after: date | None,
+        booked_until: date,
+        after: tuple[date, str] | None,
+        limit: int,
+        arriving_after: date | None = None,
+    ) -> pd.DataFrame:
+        """Reservations in `(booked_after, booked_until]` without a prediction by `version`, in order
+        of (booked_on, reservation_id), starting behind the key `after`: one bounded page. With
+        `arriving_after` only those that arrive later than that day."""
+        ...
+
+    def add_predictions(self, version: str, predictions: pd.DataFrame, scored_as_of: date, now: datetime) -> int:
+        """Writes `reservation_id`, `probability`; rows that exist stay. Returns how many were new."""
+        ...
+
+    def scored(self, version: str, booked_from: date, booked_until: date) -> pd.DataFrame:
+        """Canonical reservations booked on those days (inclusive) with `probability` by `version`."""
+        ...
+
+    def predictions(self, version: str, reservation_ids: pd.Series) -> pd.Series:
+        """Probabilities by `version`, indexed by reservation_id; ids without one are left out."""
+        ...
+
+    # monitor
+    def report_exists(self, champion: str, window_end: date) -> bool: ...
+
+    def add_decision(self, stored: StoredDecision) -> bool:
+        """Writes report and decision once per (champion, window end); False if they were there."""
+        ...
+
+    def decisions(self, champion: str | None = None, limit: int | None = None) -> list[StoredDecision]:
+        """Newest window first."""
+        ...
+
+    def decision(self, report_id: str) -> StoredDecision | None: ...
+
+    # requests and leases
+    def add_request(self, request: RetrainRequest, now: datetime) -> bool:
+        """False when the id exists; nothing is changed then."""
+        ...
+
+    def request(self, request_id: str) -> RetrainRequest | None: ...
+
+    def requests(self, *states: RequestState) -> list[RetrainRequest]:
+        """In order of creation; all states when none is named."""
+        ...
+
+    def update_request(self, request: RetrainRequest, now: datetime) -> None: ...
+
+    def waiting_since(self, request_id: str) -> datetime:
+        """When the request last changed its state."""
+        ...
+
+    def acquire_lease(self, name: str, owner: str, now: datetime, ttl: timedelta) -> int | None:
+        """Fencing token (grows with each holder), or None while another's lease is alive."""
+        ...
+
+    def lease_holder(self, name: str, now: datetime) -> str | None:
+        """Owner of a lease that is alive."""
+        ...
+
+    def check_lease(self, name: str, token: int, now: datetime, ttl: timedelta) -> None:
+        """Renews the lease of `token`; raises `LeaseLost` when it is another's or has expired."""
+        ...
+
+    def release_lease(self, name: str, token: int) -> None: ...
+
+    # ledger
+    def standing(self) -> Standing: ...
+
+    def change_standing(
+        self,
+        seen: Standing,
+        *,
+        champion: str | None,
+        challenger: str | None,
+        reason: str,
+        request_id: str | None,
+        as_of: date,
+        now: datetime,
+    ) -> Standing:
+        """Writes the next epoch and its ledger row; raises `EpochMismatch` if `seen` is old."""
+        ...
+
+    def ledger(self) -> list[LedgerRow]: ...
+
+    def add_version(self, record: VersionRecord, now: datetime) -> None:
+        """Idempotent by version."""
+        ...
+
+    def version(self, version: str) -> VersionRecord | None: ...
+
+    # outbox
+    def add_messages(self, messages: Sequence[Message], now: datetime) -> None:
+        """Idempotent by message id."""
+        ...
+
+    def due_messages(self, channel: Channel | None, now: datetime, limit: int) -> list[OutboxEntry]:
+        """Unsent, not dead, their next attempt due; oldest first."""
+        ...
+
+    def pending_messages(self) -> list[OutboxEntry]: ...
+
+    def dead_messages(self) -> list[OutboxEntry]: ...
+
+    def mark_sent(self, message_id: str, now: datetime) -> None: ...
+
+    def mark_failed(self, message_id: str, error: str, retry_at: datetime | None) -> None:
+        """Counts an attempt; `retry_at=None` declares the message dead."""
+        ...
+
+    # switches
+    def pause(self, reason: str, now: datetime) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def paused(self) -> str | None:
+        """Reason why automatic retraining is paused; None when it is not."""
+        ...
+
+
+class Store(Protocol):
+    def begin(self) -> AbstractContextManager[UnitOfWork]: ...
+
+
+# --- model and registry ---------------------------------------------------------------------------
+
+
+class Classifier(Protocol):
+    """Gives each booking its probability of being cancelled."""
+
+    @property
+    def pipeline(self) -> Any:
+        """The scikit-learn estimator behind it, as the registry keeps it."""
+        ...
+
+    def predict(self, features: pd.DataFrame) -> np.ndarray:
+        """`features` as `domain.features.build` makes them -> float64, shape (rows,), in [0, 1]."""
+        ...
+
+
+class Trainer(Protocol):
+    """Fits a classifier; `recipe` names how, `parameters` are recorded with each run."""
+
+    @property
+    def recipe(self) -> str: ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+    def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Classifier: ...
+
+    def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
+        """Permutation importance by log loss, as shares that sum to 1 (never negative)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Everything that becomes one registered version."""
+
+    request_id: str
+    model: Classifier
+    as_of: date
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    reasons: tuple[str, ...]
+    training: pd.DataFrame  # features, label, weight, matured_on, reservation_id
+    reference: pd.DataFrame  # features of a seeded sample of the training bookings, with label
+    importance: Mapping[str, float]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Registry(Protocol):
+    """Versions of the one registered model, each with its reference sample."""
+
+    def register(self, candidate: Candidate) -> VersionRecord:
+        """One version per request: the same request again returns the version that it has."""
+        ...
+
+    def load(self, version: str) -> Classifier: ...
+
+    def reference(self, version: str) -> pd.DataFrame: ...
+
+    def importance(self, version: str) -> dict[str, float]: ...
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> version, as the registry has them now."""
+        ...
+
+    def set_alias(self, alias: str, version: str | None) -> None:
+        """Points an alias at a version; None removes it."""
+        ...
+
+    def log_report(self, version: str, report_id: str, files: Sequence[Path]) -> None:
+        """Keeps files beside the version under `reports/<report_id>/`."""
+        ...
+
+    def version_address(self, version: str) -> str | None:
+        """Address of the version's page for people, when a UI is configured."""
+        ...
+
+    def report_address(self, version: str, report_id: str) -> str | None: ...
+
+
+# --- monitor --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the monitor looks at: one window and what it is held against.
+
+    `reference` and `current`: features of the champion's training sample and of the window's
+    bookings; `probability`: the champion's scores of the window's bookings. `matured_label` and
+    `matured_probability`: outcomes that became final since the champion was trained, with its
+    scores of those bookings. `importance`: the champion's, by feature, summing to 1.
+    """
+
+    champion: str
+    start: date
+    end: date
+    reference: pd.DataFrame
+    current: pd.DataFrame
+    probability: np.ndarray
+    matured_label: np.ndarray
+    matured_probability: np.ndarray
+    importance: Mapping[str, float]
+
+
+class Measurement(Protocol):
+    """The report of an observation, and on demand the page that Evidently draws of it."""
+
+    @property
+    def report(self) -> MonitorReport: ...
+
+    def save_html(self, path: Path) -> Path | None:
+        """Writes Evidently's page; None when there was nothing that it could evaluate."""
+        ...
+
+
+class Monitor(Protocol):
+    def measure(self, observation: Observation) -> Measurement: ...
+
+
+class Pictures(Protocol):
+    def drift(self, current: StoredDecision, earlier: Sequence[StoredDecision]) -> bytes:
+        """PNG of a report: which columns drifted and how much they weigh, signals over windows."""
+        ...
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A mail before it is written: a message, what it is about, its picture, addresses for links."""
+
+    message: Message
+    decision: StoredDecision | None = None
+    picture: bytes | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+class Mailer(Protocol):
+    def send(self, letter: Letter) -> None:
+        """Raises `ServiceDown` when the server can't be reached or refuses for now."""
+        ...
+
+
+class Doorbell(Protocol):
+    """The orchestrator, seen from here: it can be rung, and told to start a retrain."""
+
+    def ring(self, message: Message) -> None:
+        """Delivers an event with the message's id; raises `ServiceDown` when it can't."""
+        ...
+
+    def start_retrain(self, request_id: str, attempt: int) -> str:
+        """Starts the retrain flow once per (request, attempt); returns the run's id."""
+        ...

@@ -1,0 +1,131 @@
+"""Settings, from the environment (`CANCELLATIONS_…`) or a `.env` file; every knob in one place.
+
+Nested settings use two underscores: `CANCELLATIONS_MAIL__OWNERS='["owner@example.org"]'`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cancellations.domain.labels import LabelRule
+from cancellations.domain.promotion import GatePolicy
+from cancellations.domain.retraining import RetrainPolicy
+from cancellations.errors import BadInput
+
+MODEL = "cancellations"
+
+
+class Mail(BaseModel):
+    """The SMTP server that owners' mails leave by."""
+
+    host: str = Field("127.0.0.1", description="SMTP server")
+    port: int = Field(1025, description="its port; 587 with starttls, 465 with tls")
+    security: str = Field("none", pattern="^(none|starttls|tls)$", description="none | starttls | tls")
+    user: str | None = Field(None, description="login, when the server wants one")
+    password: str | None = Field(None, description="its password", repr=False)
+    sender: str = Field("cancellations@localhost", description="From address")
+    owners: list[str] = Field(["owners@localhost"], description="who gets drift reports")
+    timeout_seconds: float = Field(20.0, description="per connection; a hanging server must not hang a flow")
+
+
+class PublicData(BaseModel):
+    """The public hotel-bookings file (Antonio, de Almeida, Nunes 2019, CC BY 4.0)."""
+
+    download: bool = Field(True, description="fetch it when no other file is found")
+    url: str = Field("", description="address of the CSV")
+    sha256: str = Field("", description="its checksum; anything else is refused")
+    cache: Path = Field(Path("~/.cache/cancellations"), description="where it is kept")
+    timeout_seconds: float = Field(30.0, description="per connection; offline machines fall back to the simulator")
+
+
+class MonitorSettings(BaseModel):
+    """Windows and thresholds of the monitor's first rule.
+
+    The thresholds are starting points, documented with their origin in `docs/monitoring.md`.
+    """
+
+    window_days: int = Field(28, ge=1, description="bookings made in this many days, looked at together")
+    step_days: int = Field(7, ge=1, description="from one look to the next")
+    min_rows: int = Field(300, description="below this a window is not evaluated")
+    sample_rows: int = Field(5_000, description="seeded sample per side; Evidently's cost grows with rows")
+    column_drift: float = Field(0.5, description="importance-weighted share of drifted columns that alarms")
+    classifier_auc: float = Field(0.8, description="out-of-fold AUC of telling the window from the reference")
+    excess_loss: float = Field(0.02, description="log loss above the scores' own entropy, nats per matured booking")
+    weights: dict[str, float] = Field(
+        {"column drift": 1.0, "domain classifier": 1.0, "matured excess loss": 1.5},
+        description="evidence weight of each signal; realised loss is the only proof of harm",
+    )
+
+
+class RetrainSettings(BaseModel):
+    """The retrain worker's patience, and how models are fitted."""
+
+    lease_minutes: float = Field(15.0, description="a worker silent for so long is taken for dead")
+    max_attempts: int = Field(3, description="of one request, before people are asked")
+    patience_seconds: float = Field(180.0, description="how long a request waits for its event before reconcile starts it")
+    seed: int = Field(20, description="of fits and samples; a version is the same for the same seed")
+    reference_rows: int = Field(5_000, description="size of the reference sample kept with a version")
+
+
+class Settings(BaseSettings):
+    """All settings. Addresses left empty are derived from `home`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CANCELLATIONS_", env_nested_delimiter="__", env_file=".env", extra="ignore"
+    )
+
+    home: Path = Field(Path(".cancellations"), description="folder of databases, artifacts, mails, logs")
+    database_url: str = Field("", description="SQLAlchemy URL of our store; empty = SQLite in home")
+    mlflow_tracking_uri: str = Field("", description="MLflow store; empty = SQLite in home")
+    mlflow_artifacts: str = Field("", description="artifact folder of a local MLflow store; empty = in home")
+    mlflow_ui: str = Field("", description="address of the MLflow UI for links in mails and artifacts")
+    prefect_ui: str = Field("", description="address of the Prefect UI for links")
+    environment: str = Field("", description="name shown in mails' subjects, e.g. 'staging'")
+
+    labels: LabelRule = LabelRule()
+    retrain_policy: RetrainPolicy = RetrainPolicy()
+    gate: GatePolicy = GatePolicy()
+    monitor: MonitorSettings = MonitorSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    mail: Mail = Mail()
+    public_data: PublicData = PublicData()
+
+    max_lead_days: int | None = Field(
+        None, description="bookings made earlier than this before arrival are set aside by the public file's reader"
+    )
+    chunk_rows: int = Field(50_000, ge=1, description="rows scored in one transaction")
+    message_attempts: int = Field(12, description="before a message is declared dead; with backoff some two days")
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'cancellations.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> str | None:
+        """Where a local MLflow store keeps artifacts; a remote server decides that itself."""
+        if self.mlflow_artifacts:
+            return self.mlflow_artifacts
+        return None if self.tracking_uri.startswith("http") else str(self.home.absolute() / "artifacts")
+
+    @property
+    def lease_ttl(self) -> timedelta:
+        return timedelta(minutes=self.retrain.lease_minutes)
+
+
+def load(**overrides: object) -> Settings:
+    """Settings of this process; raises `BadInput` that names each wrong setting."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"CANCELLATIONS_{'__'.join(str(p).upper() for p in e['loc'])}: {e['msg']}" for e in error.errors()
+        )
+        raise BadInput(f"settings cannot be used: {wrong}. Correct the environment or the .env file.") from error

@@ -1,0 +1,117 @@
+"""Messages leave the outbox: at least once, each with its one id, events before mails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cancellations.domain.events import Channel, Message
+from cancellations.errors import CancellationsError
+from cancellations.ports import Doorbell, Letter, Mailer, OutboxEntry, Pictures, Registry, Store, StoredDecision
+
+LEASE = "deliver"
+LEASE_TTL = timedelta(minutes=5)
+BATCH = 100
+# 15 s, 30 s, 1 min … doubling up to four hours between attempts.
+FIRST_RETRY = timedelta(seconds=15)
+LONGEST_RETRY = timedelta(hours=4)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """How many messages left, and why others did not."""
+
+    sent: int
+    failed: tuple[str, ...] = ()
+    busy: bool = False  # another relay was at work; nothing was touched
+
+
+def retry_delay(attempts: int) -> timedelta:
+    """Pause before the next attempt after `attempts` failed ones."""
+    return min(FIRST_RETRY * 2 ** (attempts - 1), LONGEST_RETRY)
+
+
+def deliver(
+    store: Store,
+    *,
+    doorbell: Doorbell | None,
+    mailer: Mailer,
+    pictures: Pictures,
+    registry: Registry,
+    max_attempts: int,
+    owner: str,
+    clock: Callable[[], datetime],
+) -> Delivered:
+    """Sends what is due. Without a doorbell events stay where they are, and nothing is counted.
+
+    A message is marked sent after it left; a kill in between sends it again, with the same id.
+    """
+    with store.begin() as work:
+        token = work.acquire_lease(LEASE, owner, clock(), LEASE_TTL)
+        work.commit()
+    if token is None:
+        return Delivered(0, busy=True)
+    sent, failed = 0, []
+    try:
+        for channel in (Channel.EVENT, Channel.MAIL):
+            if channel is Channel.EVENT and doorbell is None:
+                continue
+            with store.begin() as work:
+                due = work.due_messages(channel, clock(), BATCH)
+            for entry in due:
+                try:
+                    if channel is Channel.EVENT and doorbell is not None:
+                        doorbell.ring(entry.message)
+                    else:
+                        mailer.send(_letter(entry.message, store, pictures, registry))
+                except CancellationsError as error:
+                    failed.append(f"{entry.message.topic} by {channel}: {error}")
+                    _postpone(entry, str(error), store, max_attempts, clock())
+                    continue
+                with store.begin() as work:
+                    work.check_lease(LEASE, token, clock(), LEASE_TTL)
+                    work.mark_sent(entry.message.id, clock())
+                    work.commit()
+                sent += 1
+    finally:
+        with store.begin() as work:
+            work.release_lease(LEASE, token)
+            work.commit()
+    return Delivered(sent, tuple(failed))
+
+
+def _postpone(entry: OutboxEntry, error: str, store: Store, max_attempts: int, now: datetime) -> None:
+    attempts = entry.attempts + 1
+    retry_at = None if attempts >= max_attempts else now + retry_delay(attempts)
+    with store.begin() as work:
+        work.mark_failed(entry.message.id, error, retry_at)
+        work.commit()
+
+
+def _letter(message: Message, store: Store, pictures: Pictures, registry: Registry) -> Letter:
+    """The mail's story: the decision behind it, its picture, and where to look further."""
+    report_id = message.payload.get("report_id")
+    decision: StoredDecision | None = None
+    earlier: list[StoredDecision] = []
+    if report_id is not None:
+        with store.begin() as work:
+            decision = work.decision(report_id)
+            if decision is not None:
+                end = decision.report.window.end
+                all_of_them = work.decisions(decision.report.champion)
+                earlier = [d for d in reversed(all_of_them) if d.report.window.end < end]
+    picture = pictures.drift(decision, earlier) if decision is not None else None
+    return Letter(message, decision, picture, _links(message.payload, registry))
+
+
+def _links(payload: Mapping[str, object], registry: Registry) -> dict[str, str]:
+    champion, version, report_id = (payload.get(k) for k in ("champion", "version", "report_id"))
+    links: dict[str, str | None] = {}
+    if version is not None:
+        links[f"Version {version} in MLflow"] = registry.version_address(str(version))
+    if champion is not None:
+        links[f"Champion {champion} in MLflow"] = registry.version_address(str(champion))
+        if report_id is not None:
+            links["Evidently's report"] = registry.report_address(str(champion), str(report_id))
+    return {label: address for label, address in links.items() if address is not None}

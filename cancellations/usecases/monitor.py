@@ -1,0 +1,202 @@
+"""Looks at windows of scored bookings; report, decision, request and messages in one transaction."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from cancellations.domain import features, labels
+from cancellations.domain.events import DriftDetected, RetrainDue, identity
+from cancellations.domain.retraining import (
+    Action,
+    Decision,
+    RequestState,
+    RetrainHistory,
+    RetrainPolicy,
+    RetrainRequest,
+    decide_retrain,
+)
+from cancellations.errors import Refused
+from cancellations.ports import (
+    Measurement,
+    Monitor,
+    Observation,
+    Registry,
+    Store,
+    StoredDecision,
+    UnitOfWork,
+    VersionRecord,
+)
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """A look at the last `window_days` of bookings every `step_days`."""
+
+    window_days: int
+    step_days: int
+
+    def ends(self, after: date | None, until: date) -> list[date]:
+        """Last days of the windows that end in `(after, until]`; without `after` the last one alone."""
+        if after is None:
+            return [until]
+        looks = (until - after).days // self.step_days
+        return [after + timedelta(days=self.step_days * (i + 1)) for i in range(looks)]
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """The decisions taken, oldest first, and how many windows had one already."""
+
+    decisions: tuple[StoredDecision, ...]
+    known: int
+
+    @property
+    def acted(self) -> StoredDecision | None:
+        return next((d for d in self.decisions if d.decision.action.retrains), None)
+
+
+def monitor(
+    store: Store,
+    registry: Registry,
+    watch: Monitor,
+    *,
+    after: date | None,
+    until: date,
+    rhythm: Rhythm,
+    rule: labels.LabelRule,
+    policy: RetrainPolicy,
+    clock: Callable[[], datetime],
+    on_look: Callable[[StoredDecision], None] = lambda decision: None,
+) -> Monitored:
+    """Looks at each window that ends in `(after, until]`, as of its last day.
+
+    Stops after a decision to act: what follows depends on what the retrain brings. A window that
+    has its decision is passed over, so a look is never counted twice.
+    """
+    taken: list[StoredDecision] = []
+    known = 0
+    for end in rhythm.ends(after, until):
+        with store.begin() as work:
+            champion = _champion(work)
+            if work.report_exists(champion.version, end):
+                known += 1
+                continue
+            observation = _observe(work, registry, champion, end, rhythm, rule)
+        measurement = watch.measure(observation)
+        stored = _decide(store, registry, champion, measurement, policy, clock())
+        if stored is None:
+            known += 1
+            continue
+        taken.append(stored)
+        on_look(stored)
+        if stored.decision.action.retrains:
+            break
+    return Monitored(tuple(taken), known)
+
+
+def _champion(work: UnitOfWork) -> VersionRecord:
+    version = work.standing().champion
+    record = work.version(version) if version is not None else None
+    if record is None:
+        raise Refused("there is no champion to watch; train the first one: cancellations retrain --as-of DAY")
+    return record
+
+
+def _observe(
+    work: UnitOfWork, registry: Registry, champion: VersionRecord, end: date, rhythm: Rhythm, rule: labels.LabelRule
+) -> Observation:
+    start = end - timedelta(days=rhythm.window_days - 1)
+    history = work.history(booked_until=end, known_until=end)
+    window = work.scored(champion.version, start, end)
+    final = labels.matured(history, rule, as_of=end, after=champion.trained_as_of)
+    probability = work.predictions(champion.version, final["reservation_id"])
+    final = final[final["reservation_id"].isin(probability.index)]
+    return Observation(
+        champion=champion.version,
+        start=start,
+        end=end,
+        reference=registry.reference(champion.version),
+        current=features.build(window, history, rule),
+        probability=window["probability"].to_numpy(dtype=float),
+        matured_label=final["label"].to_numpy(dtype=float),
+        matured_probability=probability.reindex(final["reservation_id"]).to_numpy(dtype=float),
+        importance=registry.importance(champion.version),
+    )
+
+
+def _decide(
+    store: Store,
+    registry: Registry,
+    champion: VersionRecord,
+    measurement: Measurement,
+    policy: RetrainPolicy,
+    now: datetime,
+) -> StoredDecision | None:
+    """Decides and writes; None when another monitor was faster with this window."""
+    report = measurement.report
+    report_id = identity("report", champion.version, report.window.end)
+    with store.begin() as work:
+        history = _history(work, champion, report.window.end)
+        decision = decide_retrain(report, history, policy)
+    request = _request(decision, champion.version, report_id, report.window.end) if decision.action.retrains else None
+    if request is not None:
+        # Kept before the decision counts: pages beside a decision that was never taken do no harm,
+        # a decision without its page would.
+        with tempfile.TemporaryDirectory() as folder:
+            page = measurement.save_html(Path(folder) / "evidently.html")
+            if page is not None:
+                registry.log_report(champion.version, report_id, [page])
+    stored = StoredDecision(report_id, report, decision, request.request_id if request else None, now)
+    with store.begin() as work:
+        if not work.add_decision(stored):
+            return None
+        if request is not None:
+            fact = DriftDetected if decision.action is Action.RETRAIN_DRIFT else RetrainDue
+            work.add_request(request, now)
+            work.add_messages(
+                fact(
+                    request_id=request.request_id,
+                    report_id=report_id,
+                    champion=champion.version,
+                    window_start=report.window.start,
+                    window_end=report.window.end,
+                    reasons=decision.reasons,
+                ).messages(),
+                now,
+            )
+        work.commit()
+    return stored
+
+
+def _history(work: UnitOfWork, champion: VersionRecord, end: date) -> RetrainHistory:
+    earlier = [d for d in work.decisions(champion.version) if d.report.window.end < end]
+    requests = work.requests()
+    waiting = next((r for r in requests if not r.state.final), None)
+    challenger = work.standing().challenger
+    pending = None
+    if waiting is not None:
+        pending = f"request {waiting.request_id}"
+    elif challenger is not None:
+        pending = f"the trial of challenger {challenger}"
+    return RetrainHistory(
+        champion_trained_as_of=champion.trained_as_of,
+        evidence=tuple(d.report.evidence() for d in reversed(earlier)),
+        requested_on=tuple(r.as_of for r in requests if r.report_id is not None),
+        pending=pending,
+        paused=work.paused(),
+    )
+
+
+def _request(decision: Decision, champion: str, report_id: str, end: date) -> RetrainRequest:
+    return RetrainRequest(
+        request_id=f"{end}-{report_id[:8]}",
+        as_of=end,
+        reason=decision.action.value.removeprefix("retrain: "),
+        state=RequestState.WAITING,
+        report_id=report_id,
+        champion=champion,
+    )
