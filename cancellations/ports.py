@@ -19,7 +19,7 @@ import pandas as pd
 
 from cancellations.domain.events import Channel, Message
 from cancellations.domain.promotion import Standing
-from cancellations.domain.retraining import Decision, MonitorReport, RetrainRequest, RequestState
+from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest
 
 # --- where reservations come from -----------------------------------------------------------------
 
@@ -152,6 +152,10 @@ class UnitOfWork(Protocol):
         ...
 
     def add_load(self, counts: LoadCounts, span: tuple[date | None, date | None], now: datetime) -> None: ...
+
+    def loads(self, limit: int = 20) -> list[LoadCounts]:
+        """The last loads, oldest first."""
+        ...
 
     def history(self, booked_until: date, known_until: date) -> pd.DataFrame:
         """All reservations booked up to a day, with `status` and `known_on` of outcomes known by

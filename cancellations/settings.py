@@ -5,8 +5,9 @@ Nested settings use two underscores: `CANCELLATIONS_MAIL__OWNERS='["owner@exampl
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -36,8 +37,14 @@ class PublicData(BaseModel):
     """The public hotel-bookings file (Antonio, de Almeida, Nunes 2019, CC BY 4.0)."""
 
     download: bool = Field(True, description="fetch it when no other file is found")
-    url: str = Field("", description="address of the CSV")
-    sha256: str = Field("", description="its checksum; anything else is refused")
+    url: str = Field(
+        "https://raw.githubusercontent.com/mfarris/hotel_data/163f383c433f9bf162f55477c68165dbac6ca3d0/hotel_bookings_full.csv",
+        description="address of the CSV",
+    )
+    sha256: str = Field(
+        "7c2ae42a7353905ea136e5c2287f17c92c5435826598bfbb8491c6f0c7b1fc06",
+        description="its checksum; anything else is refused",
+    )
     cache: Path = Field(Path("~/.cache/cancellations"), description="where it is kept")
     timeout_seconds: float = Field(30.0, description="per connection; offline machines fall back to the simulator")
 
@@ -53,10 +60,10 @@ class MonitorSettings(BaseModel):
     min_rows: int = Field(300, description="below this a window is not evaluated")
     sample_rows: int = Field(5_000, description="seeded sample per side; Evidently's cost grows with rows")
     column_drift: float = Field(0.5, description="importance-weighted share of drifted columns that alarms")
-    classifier_auc: float = Field(0.8, description="out-of-fold AUC of telling the window from the reference")
+    classifier_auc: float = Field(0.9, description="out-of-fold AUC of telling the window from the reference")
     excess_loss: float = Field(0.02, description="log loss above the scores' own entropy, nats per matured booking")
     weights: dict[str, float] = Field(
-        {"column drift": 1.0, "domain classifier": 1.0, "matured excess loss": 1.5},
+        {"column drift": 1.0, "domain classifier": 1.0, "matured excess loss": 2.0},
         description="evidence weight of each signal; realised loss is the only proof of harm",
     )
 
@@ -66,7 +73,9 @@ class RetrainSettings(BaseModel):
 
     lease_minutes: float = Field(15.0, description="a worker silent for so long is taken for dead")
     max_attempts: int = Field(3, description="of one request, before people are asked")
-    patience_seconds: float = Field(180.0, description="how long a request waits for its event before reconcile starts it")
+    patience_seconds: float = Field(
+        180.0, description="of a request with its event, before reconcile starts it"
+    )
     seed: int = Field(20, description="of fits and samples; a version is the same for the same seed")
     reference_rows: int = Field(5_000, description="size of the reference sample kept with a version")
 
@@ -85,6 +94,8 @@ class Settings(BaseSettings):
     mlflow_ui: str = Field("", description="address of the MLflow UI for links in mails and artifacts")
     prefect_ui: str = Field("", description="address of the Prefect UI for links")
     environment: str = Field("", description="name shown in mails' subjects, e.g. 'staging'")
+    as_of: date | None = Field(None, description="the day that counts as today; empty = the calendar's")
+    watch: Path | None = Field(None, description="folder whose files the ingest flow loads when it is given none")
 
     labels: LabelRule = LabelRule()
     retrain_policy: RetrainPolicy = RetrainPolicy()
@@ -95,10 +106,21 @@ class Settings(BaseSettings):
     public_data: PublicData = PublicData()
 
     max_lead_days: int | None = Field(
-        None, description="bookings made earlier than this before arrival are set aside by the public file's reader"
+        None, description="bookings made earlier than this before arrival are set aside when a file is read"
+    )
+    booked_from: date | None = Field(
+        None, description="earlier bookings are set aside when a file is read"
+    )
+    booked_until: date | None = Field(
+        None, description="later bookings are set aside when a file is read"
     )
     chunk_rows: int = Field(50_000, ge=1, description="rows scored in one transaction")
     message_attempts: int = Field(12, description="before a message is declared dead; with backoff some two days")
+
+    @property
+    def today(self) -> date:
+        """Event time's present: the setting, else the calendar's day in UTC."""
+        return self.as_of or datetime.now(UTC).date()
 
     @property
     def store_url(self) -> str:
@@ -120,7 +142,7 @@ class Settings(BaseSettings):
         return timedelta(minutes=self.retrain.lease_minutes)
 
 
-def load(**overrides: object) -> Settings:
+def load(**overrides: Any) -> Settings:
     """Settings of this process; raises `BadInput` that names each wrong setting."""
     try:
         return Settings(**overrides)

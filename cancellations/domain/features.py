@@ -67,9 +67,9 @@ def build(reservations: pd.DataFrame, history: pd.DataFrame, rule: LabelRule) ->
             "agent": history["agent"].astype(object),
             "company": history["company"].astype(object),
             "matured_on": maturity(history, rule),
-            "cancelled": (
-                history["status"].isin(CANCELLED) & (history["known_on"] <= maturity(history, rule))
-            ).astype("float64"),
+            "cancelled": (history["status"].isin(CANCELLED) & (history["known_on"] <= maturity(history, rule))).astype(
+                "float64"
+            ),
         }
     )
     agents = _record(reservations, past, "agent")

@@ -82,10 +82,7 @@ def coerce(frame: pd.DataFrame) -> pd.DataFrame:
     """
     out: dict[str, pd.Series] = {}
     for column in COLUMNS:
-        if column.name not in frame:
-            values = pd.Series(np.nan, index=frame.index, dtype=object)
-        else:
-            values = frame[column.name]
+        values = frame.get(column.name, pd.Series(np.nan, index=frame.index, dtype=object))
         if column.kind == "date":
             dates = pd.to_datetime(values, errors="coerce", utc=True).dt.tz_localize(None)
             out[column.name] = dates.dt.normalize().astype("datetime64[us]")

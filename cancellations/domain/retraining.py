@@ -104,14 +104,14 @@ class RetrainPolicy:
     """When to retrain. Days are calendar days of event time.
 
     A window counts as drifted when its alarming signals carry at least `evidence_needed` of the
-    weight that could be evaluated: with the default weights, two of the three signals, or the
-    realised loss and half as much again. `confirm_k` of the last `confirm_n` windows must be
-    drifted, the last one among them. `calendar_floor_days` retrains an aging champion without any
-    drift. After a request the next one waits `cooldown_days`, and no more than `budget` requests
-    are made within `budget_days`, whatever the signals say.
+    weight that could be evaluated: with the default weights the realised loss and one of the two
+    others, since columns drift with every season and prove no harm alone. `confirm_k` of the last
+    `confirm_n` windows must be drifted, the last one among them. `calendar_floor_days` retrains an
+    aging champion without any drift. After a request the next one waits `cooldown_days`, and no more
+    than `budget` requests are made within `budget_days`, whatever the signals say.
     """
 
-    evidence_needed: float = 0.5
+    evidence_needed: float = 0.75
     confirm_k: int = 2
     confirm_n: int = 3
     calendar_floor_days: int = 91

@@ -40,7 +40,7 @@ class Rhythm:
     step_days: int
 
     def ends(self, after: date | None, until: date) -> list[date]:
-        """Last days of the windows that end in `(after, until]`; without `after` the last one alone."""
+        """Last days of the windows that end in `(after, until]`, a step apart; without `after` one: `until`."""
         if after is None:
             return [until]
         looks = (until - after).days // self.step_days
@@ -74,11 +74,16 @@ def monitor(
 ) -> Monitored:
     """Looks at each window that ends in `(after, until]`, as of its last day.
 
+    Without `after` it goes on from the champion's last look, so a monitor that slept catches up.
     Stops after a decision to act: what follows depends on what the retrain brings. A window that
     has its decision is passed over, so a look is never counted twice.
     """
     taken: list[StoredDecision] = []
     known = 0
+    if after is None:
+        with store.begin() as work:
+            last = work.decisions(_champion(work).version, limit=1)
+        after = last[0].report.window.end if last else None
     for end in rhythm.ends(after, until):
         with store.begin() as work:
             champion = _champion(work)

@@ -35,8 +35,9 @@ def reconcile(
 ) -> Reconciled:
     """Looks at every request that has not ended, then at the aliases. Safe to run at any time.
 
-    A request that has waited longer than `patience` gets a run of its own; the automation may
-    still make one too, and the lease and the request's state let only one of them train.
+    A request that has waited longer than `patience` gets a run of its own, as does at once one
+    whose attempt has failed, since no event is on its way for it. The automation may still make a
+    run too; the lease and the request's state let only one of them train.
     """
     recovered, failed = _recover(store, max_attempts, clock())
     started, problems = _start(store, doorbell, patience, clock())
@@ -62,15 +63,13 @@ def _recover(store: Store, max_attempts: int, now: datetime) -> tuple[list[str],
     return recovered, failed
 
 
-def _start(
-    store: Store, doorbell: Doorbell | None, patience: timedelta, now: datetime
-) -> tuple[list[str], list[str]]:
+def _start(store: Store, doorbell: Doorbell | None, patience: timedelta, now: datetime) -> tuple[list[str], list[str]]:
     with store.begin() as work:
         paused = work.paused() is not None
         overdue = [
             request
             for request in work.requests(RequestState.WAITING)
-            if now - work.waiting_since(request.request_id) >= patience
+            if (request.attempts > 0 or now - work.waiting_since(request.request_id) >= patience)
             and not (paused and request.report_id is not None)
         ]
     started, problems = [], []

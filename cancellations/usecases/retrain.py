@@ -37,19 +37,22 @@ def request_training(
 ) -> RetrainRequest:
     """Writes down a person's wish for a version trained as of a day.
 
-    The same wish again, for the same champion, is the same request. Refused before anything is
-    written when the store cannot hold a training set of that day.
+    The same wish again, for the same champion, is the same request, unless that one was rejected or
+    failed: then it is a new one. Refused when the store is empty.
     """
     with store.begin() as work:
         champion = work.standing().champion
         span = work.booked_span()
         if span is None:
             raise NotEnoughData("the store holds no reservations; load some first: cancellations ingest FILE")
-        request_id = f"{as_of}-" + (f"after-v{champion}" if champion else "first")
-        known = work.request(request_id)
-        if known is not None:
-            return known
-        request = RetrainRequest(request_id, as_of, reason, champion=champion)
+        name = f"{as_of}-" + (f"after-v{champion}" if champion else "first")
+        request = RetrainRequest(name, as_of, reason, champion=champion)
+        again = 1
+        while (known := work.request(request.request_id)) is not None:
+            if known.state not in (RequestState.REJECTED, RequestState.FAILED):
+                return known
+            again += 1
+            request = replace(request, request_id=f"{name}-{again}")
         work.add_request(request, clock())
         work.commit()
     return request
@@ -69,8 +72,9 @@ def retrain(
     """Works on a request until it ends; returns how it stands.
 
     A request that has ended is returned as it is. Raises `Refused` while another worker holds the
-    lease or automatic retraining is paused; the request then keeps waiting. An error of the
-    training counts as an attempt and is raised; the last attempt ends the request as failed.
+    lease or automatic retraining is paused; the request then keeps waiting. Too little data ends it
+    as rejected. An error of the training counts as an attempt and is raised; the last attempt ends
+    the request as failed.
     """
     request, token = _claim(request_id, store, policy, owner, clock())
     if token is None:
@@ -78,6 +82,8 @@ def retrain(
         return request
     try:
         done = _train(request, token, store, registry, trainer, policy, clock, say)
+    except NotEnoughData as error:
+        return _reject(request, (f"refused: {error}",), token, store, clock())
     except Exception as error:
         _give_up(request, token, error, store, policy, clock())
         raise
@@ -266,9 +272,7 @@ def _stand(
     now: datetime,
 ) -> RetrainRequest:
     """The new version takes its place: beside the champion, or as the first one."""
-    done = replace(
-        request, state=RequestState.CANDIDATE, version=record.version, detail=(*request.detail, *reasons)
-    )
+    done = replace(request, state=RequestState.CANDIDATE, version=record.version, detail=(*request.detail, *reasons))
     with store.begin() as work:
         seen = work.standing()
         first = seen.champion is None
@@ -284,9 +288,7 @@ def _stand(
         fact: Fact = (
             ChampionChanged(record.version, None, after.epoch, request.as_of, "the first version to pass the gate")
             if first
-            else ChallengerRegistered(
-                request.request_id, record.version, str(seen.champion), request.as_of, reasons
-            )
+            else ChallengerRegistered(request.request_id, record.version, str(seen.champion), request.as_of, reasons)
         )
         work.add_version(record, now)
         _close(work, done, fact, token, now)

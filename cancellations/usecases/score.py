@@ -57,9 +57,7 @@ def score(
                 page = work.unscored(version, after, until, key, chunk_rows, arriving_after=open_since)
                 if page.empty:
                     break
-                rows = page[["reservation_id"]].assign(
-                    probability=model.predict(features.build(page, history, rule))
-                )
+                rows = page[["reservation_id"]].assign(probability=model.predict(features.build(page, history, rule)))
                 written[version] += work.add_predictions(version, rows, until, clock())
                 work.commit()
             last = page.iloc[-1]

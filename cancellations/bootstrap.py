@@ -1,0 +1,248 @@
+"""Puts adapters and use cases together from settings; the one place that knows them all."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+from monitoring.plots import ReportPictures
+
+from cancellations import settings as settings_module
+from cancellations.domain.retraining import RetrainRequest
+from cancellations.errors import BadInput
+from cancellations.mail.smtp import SmtpMailer
+from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
+from cancellations.ports import Doorbell, LoadCounts, Monitor, Pictures, Source, StoredDecision
+from cancellations.registry import MlflowRegistry
+from cancellations.settings import Settings
+from cancellations.sources.find import SIMULATOR, find, simulated
+from cancellations.sources.public_file import PublicFile
+from cancellations.store import SqlStore, open_store, upgrade
+from cancellations.usecases import deliver as deliver_
+from cancellations.usecases import ingest as ingest_
+from cancellations.usecases import monitor as monitor_
+from cancellations.usecases import reconcile as reconcile_
+from cancellations.usecases import retrain as retrain_
+from cancellations.usecases import score as score_
+from cancellations.usecases import status as status_
+from monitoring.report import EvidentlyMonitor
+
+
+def clock() -> datetime:
+    """Wall time, UTC."""
+    return datetime.now(UTC)
+
+
+def owner() -> str:
+    """Who we are in a lease: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def prepare(settings: Settings) -> None:
+    """Brings the store's tables and the registry to what this version needs. Idempotent."""
+    upgrade(settings.store_url)
+    registry(settings).prepare()
+
+
+def registry(settings: Settings) -> MlflowRegistry:
+    return MlflowRegistry(
+        settings.tracking_uri,
+        name=settings_module.MODEL,
+        artifact_root=settings.artifact_root,
+        ui=settings.mlflow_ui,
+        restore=Model,
+        trusted=TRUSTED_TYPES,
+    )
+
+
+@dataclass(frozen=True)
+class App:
+    """Every use case, bound to the adapters of these settings.
+
+    `doorbell` is the orchestrator, where there is one; without it events wait in the outbox.
+    """
+
+    settings: Settings
+    doorbell: Doorbell | None = None
+    trainer: GradientBoosting = field(default_factory=GradientBoosting)
+
+    @cached_property
+    def store(self) -> SqlStore:
+        return open_store(self.settings.store_url)
+
+    @cached_property
+    def registry(self) -> MlflowRegistry:
+        return registry(self.settings)
+
+    @cached_property
+    def watch(self) -> Monitor:
+        return EvidentlyMonitor(self.settings.monitor)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        return ReportPictures()
+
+    @property
+    def training_policy(self) -> retrain_.TrainingPolicy:
+        knobs = self.settings.retrain
+        return retrain_.TrainingPolicy(
+            labels=self.settings.labels,
+            gate=self.settings.gate,
+            seed=knobs.seed,
+            reference_rows=knobs.reference_rows,
+            lease_ttl=self.settings.lease_ttl,
+            max_attempts=knobs.max_attempts,
+        )
+
+    def ingest(
+        self,
+        source: Source,
+        *,
+        after: date | None = None,
+        until: date,
+        on_batch: Callable[[int], None] = lambda rows: None,
+    ) -> LoadCounts:
+        return ingest_.ingest(source, self.store, after=after, until=until, clock=clock, on_batch=on_batch)
+
+    def score(
+        self,
+        *,
+        after: date | None = None,
+        until: date,
+        on_chunk: Callable[[str, int], None] = lambda version, rows: None,
+    ) -> score_.Scored:
+        return score_.score(
+            self.store,
+            self.registry,
+            after=after,
+            until=until,
+            rule=self.settings.labels,
+            chunk_rows=self.settings.chunk_rows,
+            clock=clock,
+            on_chunk=on_chunk,
+        )
+
+    def monitor(
+        self,
+        *,
+        after: date | None = None,
+        until: date,
+        on_look: Callable[[StoredDecision], None] = lambda decision: None,
+    ) -> monitor_.Monitored:
+        knobs = self.settings.monitor
+        return monitor_.monitor(
+            self.store,
+            self.registry,
+            self.watch,
+            after=after,
+            until=until,
+            rhythm=monitor_.Rhythm(knobs.window_days, knobs.step_days),
+            rule=self.settings.labels,
+            policy=self.settings.retrain_policy,
+            clock=clock,
+            on_look=on_look,
+        )
+
+    def request_training(self, as_of: date, reason: str) -> RetrainRequest:
+        return retrain_.request_training(
+            self.store, as_of=as_of, reason=reason, policy=self.training_policy, clock=clock
+        )
+
+    def retrain(self, request_id: str, say: Callable[[str], None] = lambda text: None) -> RetrainRequest:
+        return retrain_.retrain(
+            request_id,
+            store=self.store,
+            registry=self.registry,
+            trainer=self.trainer,
+            policy=self.training_policy,
+            owner=owner(),
+            clock=clock,
+            say=say,
+        )
+
+    def deliver(self) -> deliver_.Delivered:
+        return deliver_.deliver(
+            self.store,
+            doorbell=self.doorbell,
+            mailer=SmtpMailer(self.settings.mail, self.settings.environment),
+            pictures=self.pictures,
+            registry=self.registry,
+            max_attempts=self.settings.message_attempts,
+            owner=owner(),
+            clock=clock,
+        )
+
+    def reconcile(self, patience: timedelta | None = None) -> reconcile_.Reconciled:
+        return reconcile_.reconcile(
+            self.store,
+            self.registry,
+            doorbell=self.doorbell,
+            patience=timedelta(seconds=self.settings.retrain.patience_seconds) if patience is None else patience,
+            max_attempts=self.settings.retrain.max_attempts,
+            clock=clock,
+        )
+
+    def status(self) -> status_.Status:
+        return status_.status(self.store, self.registry)
+
+    def pause(self, reason: str) -> None:
+        with self.store.begin() as work:
+            work.pause(reason, clock())
+            work.commit()
+
+    def resume(self) -> str | None:
+        """Lets automatic retraining go on; returns why it was paused, None when it was not."""
+        with self.store.begin() as work:
+            reason = work.paused()
+            work.resume()
+            work.commit()
+        return reason
+
+
+def sources(locator: str | Path | None, settings: Settings) -> list[Source]:
+    """Sources behind a locator: a file, a folder of files, or `simulator`; without one the watched folder."""
+    if locator is None:
+        if settings.watch is None:
+            raise BadInput("no source was given and no folder is watched; name a file, or set CANCELLATIONS_WATCH")
+        locator = settings.watch
+    if str(locator) == SIMULATOR:
+        return [simulated()]
+    path = Path(locator)
+    files = sorted(f for f in path.iterdir() if _is_table(f)) if path.is_dir() else [path]
+    return [
+        PublicFile(
+            file,
+            max_lead_days=settings.max_lead_days,
+            booked_from=settings.booked_from,
+            booked_until=settings.booked_until,
+        )
+        for file in files
+    ]
+
+
+@dataclass(frozen=True)
+class Reservations:
+    """Where reservations come from, and the days of booking on which no edge of the data shows."""
+
+    locator: str
+    first: date
+    last: date
+
+
+def locate(data: Path | None, settings: Settings, say: Callable[[str], None]) -> Reservations:
+    """The first reservations that can be had: `data`, a file nearby, the cache, a download, the simulator."""
+    found = find(data, settings, say)
+    if isinstance(found, PublicFile):
+        first, last = found.unbiased(settings.max_lead_days)
+        return Reservations(str(found.path.absolute()), first, last)
+    return Reservations(SIMULATOR, found.first, found.last)
+
+
+def _is_table(path: Path) -> bool:
+    """A file that is still being copied often has a dot in front; those are left for later."""
+    return path.is_file() and not path.name.startswith(".") and path.name.endswith((".csv", ".csv.gz", ".parquet"))

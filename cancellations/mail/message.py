@@ -1,0 +1,159 @@
+"""Writes a letter as a mail: text and HTML that say the same, the picture inside, headers for filters."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+from typing import cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict
+from cancellations.errors import BadInput
+from cancellations.mail.wording import one_line, words
+from cancellations.ports import Letter
+from cancellations.settings import Mail
+
+# More rows are a table that nobody reads on a phone; the report has all of them.
+COLUMNS_SHOWN = 8
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("cancellations.mail"),
+    autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def _fill(text: str, first: str = "", rest: str | None = None) -> str:
+    """Wraps a paragraph of the text part; addresses and commands stay whole."""
+    indent = first if rest is None else rest
+    return textwrap.fill(
+        text, 76, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+_TEMPLATES.filters["fill"] = _fill
+
+
+@dataclass(frozen=True)
+class SignalLine:
+    """A signal as the table shows it."""
+
+    name: str
+    value: str
+    threshold: str
+    verdict: str
+    alarm: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class ColumnLine:
+    """A column as the table shows it."""
+
+    name: str
+    method: str
+    before: str
+    after: str
+    weight: str
+    score: str
+    threshold: str
+    why: str
+
+
+def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = None) -> EmailMessage:
+    """The mail of a letter, from `mail.sender` to `mail.owners`.
+
+    `environment` stands in front of the subject when it is not empty; `now` (aware, UTC) is the Date,
+    the wall clock's when it is not given. The Message-ID is derived from the message's id, so that a
+    mail sent twice can be recognised. Raises `BadInput` when the topic has no mail, the payload lacks
+    a field, or an address of the settings cannot be used.
+    """
+    message, stored = letter.message, letter.decision
+    report = stored.report if stored else None
+    said = words(message.topic, message.payload, report)
+    reasons = stored.decision.reasons if stored else message.payload.get("reasons", ())
+    cid = f"picture.{one_line(message.id)}@cancellations"
+    context = {
+        "words": said,
+        "environment": one_line(environment),
+        "reasons": [one_line(reason) for reason in reasons],
+        "report": report,
+        "signals": [_signal_line(s) for s in report.signals] if report else [],
+        "columns": _column_lines(report) if report else [],
+        "left_out": max(0, len(_notable(report)) - COLUMNS_SHOWN) if report else 0,
+        # A mail is a place where people click: nothing but web addresses becomes a link.
+        "links": {one_line(k): v for k, v in letter.links.items() if v.startswith(("http://", "https://"))},
+        "cid": cid if letter.picture else None,
+        "message_id": one_line(message.id),
+        "request_id": one_line(message.payload.get("request_id") or ""),
+    }
+    out = EmailMessage()
+    out["Subject"] = one_line(f"[{environment}] {said.subject}" if environment else said.subject)
+    out["From"] = _address(mail.sender, "CANCELLATIONS_MAIL__SENDER")
+    if not mail.owners:
+        raise BadInput("nobody would get this mail: CANCELLATIONS_MAIL__OWNERS is empty. Name at least one address.")
+    out["To"] = [_address(owner, "CANCELLATIONS_MAIL__OWNERS") for owner in mail.owners]
+    out["Date"] = format_datetime(now or datetime.now(UTC))
+    out["Message-ID"] = f"<{one_line(message.id)}@cancellations>"
+    out["Auto-Submitted"] = "auto-generated"
+    out["List-Id"] = f"<cancellations.{out['From'].addresses[0].domain or 'localhost'}>"
+    out["X-Cancellations-Topic"] = message.topic
+    # Quoted-printable passes every server, also one without 8BITMIME.
+    out.set_content(_TEMPLATES.get_template("mail.txt.j2").render(context), cte="quoted-printable")
+    html = _TEMPLATES.get_template("mail.html.j2").render(context)
+    out.add_alternative(html, subtype="html", cte="quoted-printable")
+    if letter.picture:
+        html_part = cast(EmailMessage, out.get_payload(1))
+        html_part.add_related(
+            letter.picture, "image", "png", cid=f"<{cid}>", disposition="inline", filename="drift.png"
+        )
+    return out
+
+
+def _address(text: str, setting: str) -> Address:
+    name, address = parseaddr(text)
+    try:
+        if not text.isprintable():
+            raise ValueError("control character")
+        return Address(display_name=name, addr_spec=address)
+    except (ValueError, IndexError) as error:
+        raise BadInput(f"{setting}: {text!r} is not a mail address. Write it like owner@example.org.") from error
+
+
+def _signal_line(signal: Signal) -> SignalLine:
+    return SignalLine(
+        one_line(signal.name),
+        "-" if signal.value is None else f"{signal.value:.3f}",
+        f"{signal.threshold:g}",
+        signal.verdict.value,
+        signal.verdict is Verdict.ALARM,
+        one_line(signal.why),
+    )
+
+
+def _notable(report: MonitorReport) -> list[ColumnDrift]:
+    """Drifted columns and those that could not be evaluated, by their weight in the champion."""
+    return sorted((c for c in report.columns if c.drifted or c.score is None), key=lambda c: (-c.weight, c.column))
+
+
+def _column_lines(report: MonitorReport) -> list[ColumnLine]:
+    return [
+        ColumnLine(
+            one_line(c.column),
+            one_line(c.method),
+            one_line(c.before),
+            one_line(c.after),
+            f"{c.weight:.0%}" if c.weight >= 0.01 or c.weight == 0 else "< 1%",
+            "-" if c.score is None else f"{c.score:.3g}",
+            f"{c.threshold:g}",
+            one_line(c.why),
+        )
+        for c in _notable(report)[:COLUMNS_SHOWN]
+    ]

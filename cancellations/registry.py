@@ -1,0 +1,264 @@
+"""The MLflow registry; the only file that imports mlflow.
+
+Our ledger decides which version is champion; MLflow holds the versions, each with what it was made
+of, and shows them. Versions are looked up by the tag `request_id`, so a request has one at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from functools import lru_cache
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+warnings.filterwarnings("ignore", message=".*noload.*")
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="mlflow")
+
+import mlflow  # noqa: E402  (its import reads the switches above)
+import mlflow.data.pandas_dataset  # noqa: E402
+import pandas as pd  # noqa: E402
+from mlflow.entities import Run  # noqa: E402
+from mlflow.entities.model_registry import ModelVersion  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
+from mlflow.types import ColSpec, Schema  # noqa: E402
+
+from cancellations.domain.features import CATEGORICAL, NUMERIC  # noqa: E402
+from cancellations.errors import BadInput, ServiceDown  # noqa: E402
+from cancellations.ports import Candidate, Classifier, VersionRecord  # noqa: E402
+
+# Pinned with the model: what its pipeline needs to be loaded and to answer.
+REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")
+
+
+def signature() -> ModelSignature:
+    """Inputs by hand: an inferred signature depends on which values the sample happens to miss."""
+    numbers = [ColSpec("double", name, required=False) for name in NUMERIC]
+    categories = [ColSpec("string", name, required=False) for name in CATEGORICAL]
+    return ModelSignature(inputs=Schema([*numbers, *categories]), outputs=Schema([ColSpec("double")]))
+
+
+def digest(frame: pd.DataFrame) -> str:
+    """32 hex digits that change with any value of any row, whatever the rows' order.
+
+    MLflow's own digest looks at the head of a frame only.
+    """
+    hashes = pd.util.hash_pandas_object(frame, index=False).sort_values().to_numpy()
+    names = ",".join(frame.columns).encode()
+    return hashlib.sha256(names + hashes.tobytes()).hexdigest()[:32]
+
+
+class MlflowRegistry:
+    """`ports.Registry` on an MLflow tracking store: a server's address, or a database directly.
+
+    `restore` wraps a loaded pipeline; `trusted` are the types that an artifact may hold beyond
+    those that skops trusts; `artifact_root` is where a local store keeps files (a server decides
+    itself); `ui` the address people open.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        *,
+        name: str,
+        artifact_root: str | None,
+        ui: str,
+        restore: Callable[[Any], Classifier],
+        trusted: Sequence[str],
+    ) -> None:
+        self._name = name
+        self._artifact_root = artifact_root
+        self._ui = ui.rstrip("/")
+        self._restore = restore
+        self._trusted = list(trusted)
+        self._uri = tracking_uri
+        for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        mlflow.set_tracking_uri(tracking_uri)
+        self._client = mlflow.MlflowClient(tracking_uri)
+        self._load_cached = lru_cache(maxsize=4)(self._load)
+
+    @contextmanager
+    def _reach(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise BadInput(f"MLflow at {self._uri} has no such thing, {doing}: {error.message}") from error
+            raise ServiceDown(f"MLflow at {self._uri} failed, {doing}: {error.message}") from error
+        except OSError as error:
+            raise ServiceDown(f"MLflow at {self._uri} cannot be reached, {doing}: {error}") from error
+
+    def prepare(self) -> None:
+        """Creates the store's tables, the experiment and the registered model where they lack.
+
+        Once, before anything runs in parallel: the first touch of a store migrates it.
+        """
+        with self._reach("preparing the registry"):
+            self._experiment()
+            if not self._client.search_registered_models(f"name = '{self._name}'"):
+                self._client.create_registered_model(
+                    self._name, description="Probability that a reservation is cancelled or ends as a no-show."
+                )
+
+    def _experiment(self) -> str:
+        known = self._client.get_experiment_by_name(self._name)
+        if known is not None:
+            return str(known.experiment_id)
+        location = None
+        if self._artifact_root is not None:
+            location = Path(self._artifact_root).absolute().as_uri()
+        return str(self._client.create_experiment(self._name, artifact_location=location))
+
+    def _of_request(self, request_id: str) -> ModelVersion | None:
+        found = self._client.search_model_versions(f"name = '{self._name}' and tags.request_id = '{request_id}'")
+        return min(found, key=lambda v: int(v.version)) if found else None
+
+    def register(self, candidate: Candidate) -> VersionRecord:
+        with self._reach(f"registering the version of request {candidate.request_id}"):
+            known = self._of_request(candidate.request_id)
+            return self._record(known if known is not None else self._register(candidate))
+
+    def _register(self, candidate: Candidate) -> ModelVersion:
+        data_digest = digest(candidate.training)
+        tags = {
+            "request_id": candidate.request_id,
+            "as_of": candidate.as_of.isoformat(),
+            "data_digest": data_digest,
+            **{k: v for k, v in candidate.tags.items() if v},
+        }
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            mlflow.start_run(
+                experiment_id=self._experiment(), run_name=f"retrain {candidate.request_id}", tags=tags
+            ) as run,
+        ):
+            mlflow.log_params(dict(candidate.parameters))
+            mlflow.log_metrics(dict(candidate.metrics))
+            training = Path(folder) / "training.parquet"
+            candidate.training.to_parquet(training, index=False)
+            mlflow.log_artifact(str(training), "data")
+            dataset = mlflow.data.pandas_dataset.from_pandas(
+                candidate.training, name="matured bookings", targets="label", digest=data_digest
+            )
+            mlflow.log_input(dataset, context="training")
+            mlflow.log_text("\n".join(candidate.reasons), "gate.txt")
+            info = mlflow.sklearn.log_model(
+                candidate.model.pipeline,
+                name="model",
+                signature=signature(),
+                pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
+                pyfunc_predict_fn="predict_proba",
+                serialization_format="skops",
+                skops_trusted_types=self._trusted,
+                extra_files=self._extra_files(candidate, Path(folder)),
+            )
+            return self._client.create_model_version(
+                self._name,
+                source=info.model_uri,
+                run_id=run.info.run_id,
+                model_id=info.model_id,
+                tags=tags,
+                description=self._describe(candidate),
+            )
+
+    @staticmethod
+    def _extra_files(candidate: Candidate, folder: Path) -> list[str]:
+        reference = folder / "reference.parquet"
+        candidate.reference.to_parquet(reference, index=False)
+        importance = folder / "importance.json"
+        importance.write_text(json.dumps(dict(candidate.importance), indent=1))
+        return [str(reference), str(importance)]
+
+    @staticmethod
+    def _describe(candidate: Candidate) -> str:
+        why = candidate.tags.get("reason", "")
+        lines = [f"Trained as of **{candidate.as_of}** for request `{candidate.request_id}` ({why}).", ""]
+        lines += [f"- {reason}" for reason in candidate.reasons]
+        return "\n".join(lines)
+
+    def _run_of(self, version: ModelVersion) -> Run:
+        if version.run_id is None:
+            raise BadInput(f"version {version.version} has no run in MLflow; it was not registered by this project")
+        return self._client.get_run(version.run_id)
+
+    def _record(self, version: ModelVersion) -> VersionRecord:
+        run = self._run_of(version)
+        return VersionRecord(
+            version=str(version.version),
+            request_id=version.tags["request_id"],
+            run_id=run.info.run_id,
+            trained_as_of=date.fromisoformat(version.tags["as_of"]),
+            data_digest=version.tags["data_digest"],
+            metrics=dict(run.data.metrics),
+        )
+
+    def _load(self, version: str) -> Classifier:
+        import skops.io
+
+        with self._reach(f"loading version {version}"):
+            folder = Path(mlflow.artifacts.download_artifacts(f"models:/{self._name}/{version}"))
+        artifact = folder / "model.skops"
+        if not artifact.exists():
+            raise BadInput(f"version {version} has no model.skops in {folder}; it was not registered by this project")
+        return self._restore(skops.io.load(artifact, trusted=self._trusted))
+
+    def load(self, version: str) -> Classifier:
+        """The version's model; versions never change, so the last few are kept."""
+        return self._load_cached(version)
+
+    def tags(self, version: str) -> dict[str, str]:
+        """Tags of a version, which lead back to its request, report and data."""
+        with self._reach(f"reading the tags of version {version}"):
+            return dict(self._client.get_model_version(self._name, version).tags)
+
+    def _file(self, version: str, name: str) -> Path:
+        with self._reach(f"reading {name} of version {version}"):
+            return Path(mlflow.artifacts.download_artifacts(f"models:/{self._name}/{version}/extra_files/{name}"))
+
+    def reference(self, version: str) -> pd.DataFrame:
+        return pd.read_parquet(self._file(version, "reference.parquet"))
+
+    def importance(self, version: str) -> dict[str, float]:
+        shares: dict[str, float] = json.loads(self._file(version, "importance.json").read_text())
+        return shares
+
+    def aliases(self) -> dict[str, str]:
+        with self._reach("reading the aliases"):
+            found = self._client.search_registered_models(f"name = '{self._name}'")
+            return {alias: str(version) for alias, version in found[0].aliases.items()} if found else {}
+
+    def set_alias(self, alias: str, version: str | None) -> None:
+        with self._reach(f"moving the alias {alias!r}"):
+            if version is None:
+                self._client.delete_registered_model_alias(self._name, alias)
+            else:
+                self._client.set_registered_model_alias(self._name, alias, version)
+
+    def log_report(self, version: str, report_id: str, files: Sequence[Path]) -> None:
+        with self._reach(f"keeping report {report_id}"):
+            run_id = self._run_of(self._client.get_model_version(self._name, version)).info.run_id
+            for file in files:
+                self._client.log_artifact(run_id, str(file), f"reports/{report_id}")
+
+    def version_address(self, version: str) -> str | None:
+        return f"{self._ui}/#/models/{self._name}/versions/{version}" if self._ui else None
+
+    def report_address(self, version: str, report_id: str) -> str | None:
+        if not self._ui:
+            return None
+        with self._reach(f"finding the run of version {version}"):
+            run = self._run_of(self._client.get_model_version(self._name, version))
+        return f"{self._ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/reports/{report_id}"

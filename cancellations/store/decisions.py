@@ -1,0 +1,121 @@
+"""The monitor's decisions, the retrain requests they lead to, and the switch that stops them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Row, case, delete, select, update
+
+from cancellations.domain.retraining import RequestState, RetrainRequest
+from cancellations.errors import BadInput
+from cancellations.ports import StoredDecision
+from cancellations.store import tables
+from cancellations.store.records import from_decision, from_report, to_decision, to_report
+from cancellations.store.transaction import Transaction
+
+RETRAINING = "retraining"
+
+
+class Decisions(Transaction):
+    """The part of `ports.UnitOfWork` that knows decisions, requests and the pause."""
+
+    def report_exists(self, champion: str, window_end: date) -> bool:
+        found = select(tables.decisions.c.number).where(
+            tables.decisions.c.champion == champion, tables.decisions.c.window_end == window_end
+        )
+        return self._read(found).first() is not None
+
+    def add_decision(self, stored: StoredDecision) -> bool:
+        values = {
+            "report_id": stored.report_id,
+            "champion": stored.report.champion,
+            "window_end": stored.report.window.end,
+            "action": stored.decision.action.value,
+            "report": from_report(stored.report),
+            "decision": from_decision(stored.decision),
+            "request_id": stored.request_id,
+            "recorded_at": stored.recorded_at,
+        }
+        return self._write(self._insert(tables.decisions).values(values).on_conflict_do_nothing()) == 1
+
+    def decisions(self, champion: str | None = None, limit: int | None = None) -> list[StoredDecision]:
+        query = (
+            select(tables.decisions)
+            .order_by(tables.decisions.c.window_end.desc(), tables.decisions.c.number.desc())
+            .limit(limit)
+        )
+        if champion is not None:
+            query = query.where(tables.decisions.c.champion == champion)
+        return [_decision(row) for row in self._read(query)]
+
+    def decision(self, report_id: str) -> StoredDecision | None:
+        row = self._read(select(tables.decisions).where(tables.decisions.c.report_id == report_id)).first()
+        return None if row is None else _decision(row)
+
+    def add_request(self, request: RetrainRequest, now: datetime) -> bool:
+        values = {**asdict(request), "state": request.state.value, "created_at": now, "state_since": now}
+        return self._write(self._insert(tables.requests).values(values).on_conflict_do_nothing()) == 1
+
+    def request(self, request_id: str) -> RetrainRequest | None:
+        row = self._read(select(tables.requests).where(tables.requests.c.request_id == request_id)).first()
+        return None if row is None else _request(row)
+
+    def requests(self, *states: RequestState) -> list[RetrainRequest]:
+        query = select(tables.requests).order_by(tables.requests.c.number)
+        if states:
+            query = query.where(tables.requests.c.state.in_([s.value for s in states]))
+        return [_request(row) for row in self._read(query)]
+
+    def update_request(self, request: RetrainRequest, now: datetime) -> None:
+        state = request.state.value
+        since = case((tables.requests.c.state == state, tables.requests.c.state_since), else_=now)
+        values = {**asdict(request), "state": state, "state_since": since}
+        if not self._write(
+            update(tables.requests).where(tables.requests.c.request_id == request.request_id).values(values)
+        ):
+            raise _unknown(request.request_id)
+
+    def waiting_since(self, request_id: str) -> datetime:
+        since = self._read(
+            select(tables.requests.c.state_since).where(tables.requests.c.request_id == request_id)
+        ).scalar()
+        if since is None:
+            raise _unknown(request_id)
+        return since
+
+    def pause(self, reason: str, now: datetime) -> None:
+        values = {"reason": reason, "since": now}
+        paused = self._insert(tables.switches).values(name=RETRAINING, **values)
+        self._write(paused.on_conflict_do_update(index_elements=["name"], set_=values))
+
+    def resume(self) -> None:
+        self._write(delete(tables.switches).where(tables.switches.c.name == RETRAINING))
+
+    def paused(self) -> str | None:
+        return self._read(select(tables.switches.c.reason).where(tables.switches.c.name == RETRAINING)).scalar()
+
+
+def _decision(row: Row[Any]) -> StoredDecision:
+    return StoredDecision(
+        row.report_id, to_report(row.report), to_decision(row.decision), row.request_id, row.recorded_at
+    )
+
+
+def _request(row: Row[Any]) -> RetrainRequest:
+    return RetrainRequest(
+        request_id=row.request_id,
+        as_of=row.as_of,
+        reason=row.reason,
+        state=RequestState(row.state),
+        attempts=row.attempts,
+        report_id=row.report_id,
+        champion=row.champion,
+        version=row.version,
+        detail=tuple(row.detail),
+    )
+
+
+def _unknown(request_id: str) -> BadInput:
+    return BadInput(f"There is no retrain request {request_id!r}. `cancellations status` lists the pending ones.")

@@ -1,0 +1,78 @@
+"""Reports and decisions as JSON and back, exactly.
+
+JSON knows neither dates nor enums nor infinities: they travel as text, and the field's type brings
+them back. `schema` in each document numbers its form, so that a later one can read an earlier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
+from cancellations.errors import BadInput
+
+SCHEMA = 1
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types; what has none (dates, infinities, NaN …) as text."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return str(value)
+
+
+def from_report(report: MonitorReport) -> dict[str, Any]:
+    return {"schema": SCHEMA, **plain(asdict(report))}
+
+
+def to_report(data: Mapping[str, Any]) -> MonitorReport:
+    _require_known(data, "report")
+    return MonitorReport(
+        champion=data["champion"],
+        window=Window(date.fromisoformat(data["window"]["start"]), date.fromisoformat(data["window"]["end"])),
+        rows=data["rows"],
+        reference_rows=data["reference_rows"],
+        signals=tuple(
+            Signal(**s | _numbers(s, "value", "threshold", "weight") | {"verdict": Verdict(s["verdict"])})
+            for s in data["signals"]
+        ),
+        columns=tuple(ColumnDrift(**c | _numbers(c, "score", "threshold", "weight")) for c in data["columns"]),
+    )
+
+
+def from_decision(decision: Decision) -> dict[str, Any]:
+    return {"schema": SCHEMA, **plain(asdict(decision))}
+
+
+def to_decision(data: Mapping[str, Any]) -> Decision:
+    _require_known(data, "decision")
+    return Decision(Action(data["action"]), tuple(data["reasons"]))
+
+
+def _numbers(data: Mapping[str, Any], *names: str) -> dict[str, float | None]:
+    return {n: None if data[n] is None else float(data[n]) for n in names}
+
+
+def _require_known(data: Mapping[str, Any], what: str) -> None:
+    if data.get("schema") != SCHEMA:
+        raise BadInput(
+            f"A stored {what} has the form {data.get('schema')!r}; this version of the project reads form {SCHEMA}."
+            " Use the version of the project that wrote it, or a newer one."
+        )

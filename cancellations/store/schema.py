@@ -1,0 +1,147 @@
+"""The schema's version: which one a database has, and how it comes to the present one.
+
+Works from a checkout and from an installed package alike: the migrations travel beside this file.
+The `alembic` command finds the same folder through `[tool.alembic]` in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, NullPool
+from sqlalchemy.exc import OperationalError
+
+from cancellations.errors import BadInput
+from cancellations.store.engine import BUSY_SECONDS, connect, parse, require_writable, sqlite_file, translated
+from cancellations.store.tables import metadata
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# Any fixed number serves: it only tells our migrations from other users of the server's advisory locks.
+_MIGRATION_LOCK = 5_124_907
+
+
+def upgrade(url: str) -> tuple[str | None, str]:
+    """Brings a database to this version's schema, creating it when there is none.
+
+    Returns the revisions before and after. All or nothing; a second process waits, and then finds
+    nothing to do. Raises `BadInput` when a newer version wrote the database.
+    """
+    parsed = parse(url)
+    path = sqlite_file(parsed)
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(
+                f"The folder {path.parent} cannot be made ({error.strerror}). Choose another home folder."
+            ) from error
+        require_writable(path)
+    with migrating(parsed) as connection:
+        before = _current(connection)
+        _require_known(before, parsed)
+        command.upgrade(_config(connection), "head")
+        return before, _head()
+
+
+def revision(url: str) -> str | None:
+    """The revision that a database has; None when it has no schema, or does not exist."""
+    return _revision(parse(url))
+
+
+def check(url: str) -> list[str]:
+    """Differences between a database and the tables of this version; empty when there is none."""
+    with _reading(parse(url)) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        return [str(difference) for difference in compare_metadata(context, metadata)]
+
+
+def require_current(url: URL) -> None:
+    """Raises `BadInput` unless the database can be written and has this version's schema."""
+    path = sqlite_file(url)
+    if path is not None and path.parent.is_dir():
+        require_writable(path)
+    found = _revision(url)
+    _require_known(found, url)
+    if found != _head():
+        where = path or url.render_as_string(hide_password=True)
+        state = f"the schema of an earlier version ({found})" if found else "no schema yet"
+        raise BadInput(f"The store at {where} has {state}. Run `cancellations init` to bring it to {_head()}.")
+
+
+@contextmanager
+def migrating(url: URL) -> Iterator[Connection]:
+    """The only migrating connection of a database, in a transaction that a normal end commits."""
+    engine = connect(url, NullPool)
+    with translated(url), engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            _use_wal(connection)
+            # A migration may have to rebuild a table, and dropping the old one would cascade.
+            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        yield connection
+        connection.commit()
+
+
+def _use_wal(connection: Connection) -> None:
+    """Switches a SQLite file to write-ahead logging, for good: readers and a writer at once.
+
+    The switch is refused at once, without the usual waiting, while another process makes it too.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            return
+        except OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@contextmanager
+def _reading(url: URL) -> Iterator[Connection]:
+    with translated(url), connect(url, NullPool).connect() as connection:
+        yield connection
+
+
+def _revision(url: URL) -> str | None:
+    path = sqlite_file(url)
+    if path is not None and not path.exists():
+        return None  # connecting would create it
+    with _reading(url) as connection:
+        return _current(connection)
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _head() -> str:
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None, "the package lacks its migrations"
+    return head
+
+
+def _require_known(found: str | None, url: URL) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise BadInput(
+            f"The store at {url.render_as_string(hide_password=True)} was written by a newer version of the project"
+            f" (schema {found}; this one knows up to {_head()}). Install that version, or choose another home folder."
+        )

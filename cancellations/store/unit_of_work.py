@@ -1,0 +1,53 @@
+"""The store's front door: it opens a database of this version, and begins units of work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import URL
+
+from cancellations.ports import UnitOfWork
+from cancellations.store.bookings import Bookings
+from cancellations.store.decisions import Decisions
+from cancellations.store.engine import connect, parse, translated
+from cancellations.store.ledger import Leases, Ledger
+from cancellations.store.outbox import Outbox
+from cancellations.store.schema import require_current
+from cancellations.store.scores import Scores
+
+
+class SqlUnitOfWork(Bookings, Scores, Decisions, Ledger, Leases, Outbox):
+    """`ports.UnitOfWork` on one connection; see `transaction` for what it may rely on."""
+
+
+class SqlStore:
+    """`ports.Store` on a database. Safe to share between threads; connections are opened on demand."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._engine = connect(url)
+
+    @contextmanager
+    def begin(self) -> Iterator[UnitOfWork]:
+        with translated(self._url):
+            connection = self._engine.connect()
+        # Closing rolls back whatever was not committed.
+        with connection:
+            yield SqlUnitOfWork(connection)
+
+    def close(self) -> None:
+        """Closes all idle connections; the store may be used again."""
+        self._engine.dispose()
+
+
+def open_store(url: str) -> SqlStore:
+    """The store at a database address, with a schema of exactly this version.
+
+    Raises `BadInput` when the file cannot be written, or the schema is missing, older (run
+    `cancellations init`) or newer than this version knows; `ServiceDown` when PostgreSQL does not
+    answer.
+    """
+    parsed = parse(url)
+    require_current(parsed)
+    return SqlStore(parsed)

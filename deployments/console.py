@@ -1,0 +1,54 @@
+"""How commands speak: live on a terminal, plain lines elsewhere, one JSON object when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+
+class Voice:
+    """Tells a person what happens. Lines that are told stay; the one in work is shown live."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(soft_wrap=True, highlight=False)
+        self._began = time.monotonic()
+
+    def say(self, line: str, style: str = "") -> None:
+        self.console.print(Text(line, style=style))
+
+    def heading(self, line: str) -> None:
+        self.say(f"\n{line}", "bold")
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Shows `what` with a spinner while the body runs; elsewhere than on a terminal nothing."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(Text(what)):
+            yield
+
+    def elapsed(self) -> float:
+        """Seconds since this voice began."""
+        return time.monotonic() - self._began
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, dates and enums as JSON can hold them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    return json.loads(json.dumps(value, default=str))
+
+
+def print_json(value: Any) -> None:
+    """One object on standard output, for programs."""
+    json.dump(plain(value), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

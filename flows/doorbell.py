@@ -1,0 +1,78 @@
+"""Prefect seen from the business: an event endpoint that is rung, a deployment that is started."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import get_current_settings
+
+from cancellations.domain.events import Message
+from cancellations.errors import ServiceDown
+
+RETRAIN = "retrain/retrain"
+TIMEOUT_SECONDS = 15.0
+
+
+class PrefectDoorbell:
+    """`ports.Doorbell` on a Prefect server's API.
+
+    Events go by the API with our own id and not by `emit_event`, which returns before anything has
+    arrived and loses the event, with a line in a log, when the server is down.
+    """
+
+    def __init__(self) -> None:
+        settings = get_current_settings()
+        self._api = settings.api.url
+        secret = settings.api.auth_string
+        self._headers = {}
+        if secret is not None:
+            token = base64.b64encode(secret.get_secret_value().encode()).decode()
+            self._headers["Authorization"] = f"Basic {token}"
+
+    def _address(self) -> str:
+        if not self._api:
+            raise ServiceDown("no Prefect server is configured (PREFECT_API_URL); start one with `cancellations up`")
+        return self._api.rstrip("/")
+
+    def ring(self, message: Message) -> None:
+        """The server drops an event whose id it has seen, so ringing twice is ringing once."""
+        address = self._address()
+        request_id = message.payload["request_id"]
+        event = {
+            "id": message.id,
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": message.topic,
+            "resource": {
+                "prefect.resource.id": f"cancellations.request.{request_id}",
+                "prefect.resource.name": f"retrain request {request_id}",
+            },
+            "payload": message.payload,
+        }
+        try:
+            answer = httpx.post(f"{address}/events", json=[event], headers=self._headers, timeout=TIMEOUT_SECONDS)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise ServiceDown(f"Prefect at {address} did not take the event {message.topic}: {error!r}") from error
+
+    def start_retrain(self, request_id: str, attempt: int) -> str:
+        address = self._address()
+        try:
+            with get_client(sync_client=True) as client:
+                deployment = client.read_deployment_by_name(RETRAIN)
+                run = client.create_flow_run_from_deployment(
+                    deployment.id,
+                    parameters={"request_id": request_id},
+                    idempotency_key=f"{request_id}:{attempt}",
+                    name=f"retrain {request_id} (attempt {attempt}, by reconcile)",
+                )
+        except ObjectNotFound as error:
+            raise ServiceDown(
+                f"Prefect at {address} has no deployment {RETRAIN!r}; deploy with `prefect deploy --all`"
+            ) from error
+        except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
+            raise ServiceDown(f"Prefect at {address} did not start the retrain of {request_id}: {error!r}") from error
+        return str(run.id)

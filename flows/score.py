@@ -1,0 +1,32 @@
+"""Scores reservations with the versions in play."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+
+from cancellations.errors import Refused
+from cancellations.usecases.score import Scored
+from flows.application import application, named, publish, refused, table
+
+
+@task
+def predict(after: date | None, until: date) -> Scored:
+    return application().score(after=after, until=until)
+
+
+@flow(name="score", flow_run_name=named("score"))
+def score(after: date | None = None, until: date | None = None) -> State | None:
+    """Gives each open booking made in (after, until] one score by the champion and by its challenger."""
+    try:
+        scored = predict(after, until or application().settings.today)
+    except Refused as error:
+        return refused(error)
+    rows: list[list[object]] = [
+        [version, "champion" if version == scored.champion else "challenger", f"{count:,}"]
+        for version, count in scored.rows.items()
+    ]
+    publish("scores", table(["version", "role", "bookings scored"], rows), "New scores per version")
+    return None

@@ -1,0 +1,92 @@
+"""Can a classifier tell the window's bookings from the training reference?
+
+One number for drift in all columns together, interactions included (Rabanser, Günnemann, Lipton
+2019, arXiv 1810.11953): .5 means that nothing tells them apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import OrdinalEncoder
+
+from cancellations.domain.features import CATEGORICAL, FEATURES
+from cancellations.domain.retraining import Signal, Verdict, judge
+from monitoring.columns import MISSING, SEED, clean, describe, obstacle, sample
+
+NAME = "domain classifier"
+FOLDS = 4
+# Running records of agents and companies grow with the calendar: they date a booking, and with them
+# the classifier tells time (.94 to .98 in every window of the public file), not a changed world.
+LEFT_OUT = ("agent_cancel_rate", "agent_bookings", "company_cancel_rate")
+# The model takes at most 255 categories in a column; rarer ones are put together.
+MAX_CATEGORIES = 200
+TOLD = 2
+
+
+def domain_classifier(
+    reference: pd.DataFrame, current: pd.DataFrame, sample_rows: int, threshold: float, weight: float
+) -> Signal:
+    """Out-of-fold AUC on samples of equal size, and the columns that tell most, before and after.
+
+    Identical rows share a fold, because a group's bookings are copies of one another.
+    """
+    before, after = (sample(clean(side), sample_rows) for side in (reference, current))
+    columns = [c for c in FEATURES if c not in LEFT_OUT and not obstacle(before, after, c)]
+    if not columns:
+        why = "no feature can be compared"
+        return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, len(current), why=why)
+    rows = min(len(before), len(after))
+    pooled = pd.concat([sample(side, rows)[columns] for side in (before, after)], ignore_index=True)
+    origin = np.repeat([0, 1], rows)
+    matrix, folds = _encode(pooled), _folds(pooled)
+    score = np.full(2 * rows, np.nan)
+    shuffled = np.full((len(columns), 2 * rows), np.nan)
+    shuffle = np.random.default_rng(SEED)
+    for fold in range(FOLDS):
+        held = folds == fold
+        if not held.any() or len(set(origin[~held])) < 2:
+            continue
+        model = _model(columns).fit(matrix[~held], origin[~held])
+        score[held] = model.predict_proba(matrix[held])[:, 1]
+        for j in range(len(columns)):
+            permuted = matrix[held].copy()
+            permuted[:, j] = shuffle.permutation(permuted[:, j])
+            shuffled[j, held] = model.predict_proba(permuted)[:, 1]
+    scored = np.isfinite(score)
+    if len(set(origin[scored])) < 2:
+        why = f"the {2 * rows:,} bookings are too much alike to be divided into folds"
+        return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, rows, why=why)
+    auc = float(roc_auc_score(origin[scored], score[scored]))
+    lost = [auc - roc_auc_score(origin[scored], shuffled[j, scored]) for j in range(len(columns))]
+    telling = [columns[j] for j in np.argsort(lost)[::-1][:TOLD] if lost[j] > 0]
+    texts = {c: describe(before[c], after[c]) for c in telling}
+    told = tuple("; ".join(f"{c} {pair[side]}" for c, pair in texts.items()) for side in (0, 1))
+    return Signal(NAME, auc, threshold, judge(auc, threshold), weight, rows, *told)
+
+
+def _encode(frame: pd.DataFrame) -> np.ndarray:
+    encoded = frame.copy()
+    names = [c for c in frame if c in CATEGORICAL]
+    if names:
+        encoder = OrdinalEncoder(max_categories=MAX_CATEGORIES)
+        encoded[names] = encoder.fit_transform(frame[names].fillna(MISSING)).astype(float)
+    return encoded.to_numpy(dtype=float)
+
+
+def _folds(frame: pd.DataFrame) -> np.ndarray:
+    return (pd.util.hash_pandas_object(frame, index=False) % FOLDS).to_numpy()
+
+
+def _model(columns: list[str]) -> HistGradientBoostingClassifier:
+    # Small on purpose: drift worth a retrain shows in a few splits, and the monitor runs every week.
+    return HistGradientBoostingClassifier(
+        max_iter=40,
+        max_leaf_nodes=8,
+        min_samples_leaf=30,
+        categorical_features=[c in CATEGORICAL for c in columns],
+        early_stopping=False,
+        random_state=SEED,
+    )

@@ -1,0 +1,111 @@
+"""Which columns drifted: Evidently's score of each, weighed by what the column means to the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
+from cancellations.domain.retraining import ColumnDrift, Signal, Verdict, judge
+from monitoring.columns import clean, comparable, describe, missing_moved, obstacle, sample
+
+NAME = "column drift"
+
+# Distances, not p-values: a distance means the same for 300 rows and for 5,000, while a p-value
+# calls any difference drift once there are rows enough. Evidently would choose by the size of the
+# reference, so method and threshold are pinned.
+#   wasserstein    mean shift in the reference's standard deviations, for numbers. At Evidently's
+#                  default of .1 lead time and price, which have a season, are on in every window of
+#                  the public file; .3 separates windows there.
+#   jensenshannon  bounded distance of shares, for categories; of two categories of equal size, .1 is
+#                  14 bookings in 100 changing from one to the other.
+METHODS: Mapping[str, tuple[str, float]] = {
+    **dict.fromkeys(NUMERIC, ("wasserstein", 0.3)),
+    **dict.fromkeys(CATEGORICAL, ("jensenshannon", 0.1)),
+}
+# Evidently drops missing values of numbers before it measures; a share that moved by this much is drift.
+MISSING_DRIFT = 0.10
+# Columns that could be evaluated must carry this share of the champion's importance: the rest of a
+# broken window says nothing about it.
+MIN_IMPORTANCE = 0.5
+
+
+def column_drift(
+    reference: pd.DataFrame, current: pd.DataFrame, importance: Mapping[str, float], sample_rows: int
+) -> tuple[tuple[ColumnDrift, ...], Any]:
+    """Every feature's drift, those that drifted first, then by weight; and Evidently's snapshot.
+
+    The snapshot is None when no column could be compared. A column that could not has no score,
+    counts as not drifted *and* not evaluated, and says why.
+    """
+    before, after = (sample(clean(side), sample_rows) for side in (reference, current))
+    obstacles = {name: obstacle(before, after, name) for name in FEATURES}
+    evaluated = [name for name in FEATURES if not obstacles[name]]
+    snapshot = _run(before, after, evaluated) if evaluated else None
+    scores = _scores(snapshot) if snapshot is not None else {}
+    columns = []
+    for name in FEATURES:
+        method, threshold = METHODS[name]
+        texts, drifted, why = ("", ""), False, obstacles[name]
+        score = None
+        if not why:
+            texts = describe(before[name], after[name])
+            score, drifted = scores[name]
+            if name in NUMERIC and not drifted and missing_moved(before[name], after[name]) >= MISSING_DRIFT:
+                drifted, why = True, "its missing share moved"
+        weight = float(importance.get(name, 0.0))
+        columns.append(ColumnDrift(name, method, score, threshold, drifted, weight, *texts, why))
+    return tuple(sorted(columns, key=lambda c: (not c.drifted, -c.weight, c.column))), snapshot
+
+
+def column_signal(columns: Sequence[ColumnDrift], rows: int, threshold: float, weight: float) -> Signal:
+    """Importance of the drifted columns as a share of all that could be evaluated."""
+    total = sum(c.weight for c in columns)
+    evaluated = sum(c.weight for c in columns if c.score is not None)
+    if total <= 0:
+        why = "the champion has no importance by column"
+        return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, rows, why=why)
+    if evaluated < MIN_IMPORTANCE * total:
+        reasons = "; ".join(f"{c.column}: {c.why}" for c in columns if c.score is None and c.weight > 0)
+        why = f"columns with {1 - evaluated / total:.0%} of the importance could not be evaluated ({reasons})"
+        return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, rows, why=why)
+    drifted = [c for c in columns if c.drifted]
+    value = sum(c.weight for c in drifted) / evaluated
+    before, after = ("; ".join(f"{c.column} {getattr(c, side)}" for c in drifted[:2]) for side in ("before", "after"))
+    return Signal(NAME, value, threshold, judge(value, threshold), weight, rows, before, after)
+
+
+def _run(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str]) -> Any:
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    pairs = {name: comparable(reference[name], current[name]) for name in columns}
+    definition = DataDefinition(
+        numerical_columns=[c for c in columns if c in NUMERIC],
+        categorical_columns=[c for c in columns if c in CATEGORICAL],
+    )
+    # A plain row number as index: Evidently draws numbers over it.
+    before, after = (
+        Dataset.from_pandas(
+            pd.DataFrame({name: pair[side].reset_index(drop=True) for name, pair in pairs.items()}),
+            data_definition=definition,
+        )
+        for side in (0, 1)
+    )
+    metrics = [ValueDrift(column=c, method=METHODS[c][0], threshold=METHODS[c][1]) for c in columns]
+    return Report(metrics, include_tests=True).run(after, before)
+
+
+def _scores(snapshot: Any) -> dict[str, tuple[float, bool]]:
+    """Score and verdict by column. The verdict is read from Evidently's test, never re-derived."""
+    from evidently.core.metric_types import TestStatus
+
+    found: dict[str, tuple[float, bool]] = {}
+    for result in snapshot.metric_results.values():
+        column = result.metric_value_location.metric.params["column"]
+        score = float(np.float64(result.value))
+        found[column] = (score, any(test.status is TestStatus.FAIL for test in result.tests))
+    return found

@@ -1,0 +1,210 @@
+"""The picture of a drift mail: which columns matter, and how the signals came here.
+
+Drawn without pyplot, which keeps figures in a global list, so that flows may draw in any thread.
+Hatches, markers and line styles carry the meaning; colour only repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import date2num
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MultipleLocator
+
+from cancellations.domain.retraining import ColumnDrift, MonitorReport
+from cancellations.ports import StoredDecision
+
+BARS = 8
+WINDOWS = 26  # half a year of weeks; older ones do not explain a decision of today
+TICKS = 7
+LONGEST = 5.0  # times the threshold; longer bars are cut, and say so by their number
+SPAN = (-0.5, 3.0)  # of the signals, in times the threshold; beyond it a line runs along the edge
+
+INK, QUIET, GRID = "#1f2933", "#66727f", "#dde2e7"
+DRIFTED, STEADY = "#c8553d", "#b9c4cf"
+STYLES: tuple[tuple[str, Any, str], ...] = (
+    ("o", "-", "#24557a"),
+    ("s", "--", "#b07d12"),
+    ("^", "-.", "#c8553d"),
+    ("D", ":", "#5b5f97"),
+)
+
+
+class ReportPictures:
+    """Adapter of `ports.Pictures`."""
+
+    def drift(self, current: StoredDecision, earlier: Sequence[StoredDecision]) -> bytes:
+        """PNG, 1200 x 520 pixels: columns of the current window, signals of all windows of its champion.
+
+        `earlier` may come in any order; windows of other champions, which had another reference,
+        and windows after the current one are left out.
+        """
+        report = current.report
+        before = {
+            d.report.window.end: d.report
+            for d in earlier
+            if d.report.champion == report.champion and d.report.window.end < report.window.end
+        }
+        windows = [*(before[end] for end in sorted(before)), report][-WINDOWS:]
+
+        figure = Figure(figsize=(12, 5.2), dpi=100, facecolor="white")
+        canvas = FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.05))
+        figure.subplots_adjust(left=0.15, right=0.985, top=0.80, bottom=0.25, wspace=0.17)
+        figure.text(0.015, 0.93, "What changed, and how much it matters", size=15, weight="bold", color=INK)
+        figure.text(
+            0.985,
+            0.935,
+            f"bookings of {report.window}  ·  {report.rows:,} rows against {report.reference_rows:,}"
+            f" of training  ·  champion v{report.champion}",
+            size=9.5,
+            color=QUIET,
+            ha="right",
+        )
+        _columns(left, report)
+        _signals(right, windows)
+        out = BytesIO()
+        canvas.print_png(out)
+        return out.getvalue()
+
+
+def _columns(axes: Axes, report: MonitorReport) -> None:
+    _frame(axes, "Drift of the columns that matter most")
+    measured = [(c, c.score / c.threshold) for c in report.columns if c.score is not None]
+    told = sorted(measured, key=lambda pair: pair[0].weight * min(pair[1], LONGEST), reverse=True)[:BARS]
+    told.sort(key=lambda pair: pair[1])
+    if not told:
+        _empty(axes, "no column could be evaluated")
+        return
+    for row, (column, ratio) in enumerate(told):
+        axes.barh(
+            row,
+            min(ratio, LONGEST),
+            height=0.62,
+            color=DRIFTED if column.drifted else STEADY,
+            edgecolor="white" if column.drifted else QUIET,
+            hatch="///" if column.drifted else None,
+            linewidth=0.6,
+        )
+        axes.annotate(
+            _value(ratio),
+            (min(ratio, LONGEST), row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            size=9.5,
+            color=INK,
+            bbox=_PAPER,
+            zorder=4,
+        )
+        axes.text(1.0, row, f"{column.weight:.0%}", transform=axes.get_yaxis_transform(), **_RIGHT)
+    axes.text(1.0, len(told) - 0.35, "importance", transform=axes.get_yaxis_transform(), **_RIGHT)
+    axes.axvline(1.0, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
+    axes.set_yticks(range(len(told)), [_name(column) for column, _ in told])
+    axes.set_ylim(-0.6, max(len(told), 4) - 0.1)
+    longest = max(1.6, min(LONGEST, max(ratio for _, ratio in told)))
+    axes.set_xlim(0, longest * 1.35)
+    axes.set_xticks(np.arange(0, longest + 0.01, 1.0 if longest > 2.5 else 0.5))
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("score, in times its threshold", color=QUIET, size=9.5)
+    axes.tick_params(axis="y", labelsize=10, length=0)
+    axes.legend(
+        handles=[
+            Patch(facecolor=DRIFTED, edgecolor="white", hatch="///", label="drifted"),
+            Patch(facecolor=STEADY, edgecolor=QUIET, label="within its threshold"),
+            Line2D([], [], color=INK, linestyle=(0, (4, 2)), label="threshold"),
+        ],
+        **_LEGEND,
+    )
+
+
+def _signals(axes: Axes, windows: Sequence[MonitorReport]) -> None:
+    _frame(axes, "Signals over the windows so far")
+    days = np.array([date2num(r.window.end) for r in windows])
+    margin = max(3.5, 0.04 * float(days[-1] - days[0]))
+    handles = []
+    values: list[float] = []
+    for signal, (marker, line, color) in zip(windows[-1].signals, STYLES, strict=False):
+        ratios = np.clip([_ratio(report, signal.name) for report in windows], *SPAN)
+        values.extend(ratios[np.isfinite(ratios)])
+        axes.plot(
+            days,
+            ratios,
+            marker=marker,
+            linestyle=line,
+            color=color,
+            linewidth=1.8,
+            markersize=5.5,
+            markerfacecolor="white",
+            markeredgewidth=1.4,
+        )
+        alarming = ratios >= 1
+        axes.plot(days[alarming], ratios[alarming], marker=marker, linestyle="", color=color, markersize=7)
+        face = color if alarming[-1] else "white"
+        axes.plot(days[-1], ratios[-1], marker=marker, color=color, markerfacecolor=face, markersize=9.5, mew=1.8)
+        now = "not evaluated" if signal.value is None else f"{signal.value:.3f}: {signal.verdict}"
+        label = f"{signal.name} {now} (threshold {signal.threshold:g})"
+        handles.append(Line2D([], [], marker=marker, linestyle=line, color=color, linewidth=1.8, label=label))
+    axes.axhline(1.0, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
+    axes.axvspan(days[-1] - margin / 2, days[-1] + margin / 2, color=GRID, alpha=0.8, zorder=0, linewidth=0)
+    axes.text(1.0, 1.02, "this window", transform=axes.transAxes, size=9.5, weight="bold", color=INK, ha="right")
+    axes.set_xlim(days[0] - (margin if len(days) > 1 else 10 * margin), days[-1] + margin)
+    axes.set_ylim(min([-0.1, *values]) - 0.1, max([1.5, *values]) + 0.1)
+    axes.yaxis.set_major_locator(MultipleLocator(0.5))
+    step = -(-len(windows) // TICKS)
+    shown = windows[::-step]
+    axes.set_xticks([date2num(r.window.end) for r in shown], [f"{r.window.end:%d %b}" for r in shown])
+    axes.set_xlabel(f"last day of the window ({windows[-1].window.end:%Y})", color=QUIET, size=9.5)
+    axes.set_ylabel("value, in times its threshold", color=QUIET, size=9.5)
+    axes.legend(handles=handles, **(_LEGEND | {"ncols": 1, "loc": "upper left", "bbox_to_anchor": (0.0, -0.15)}))
+
+
+_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+_RIGHT: dict[str, Any] = {"ha": "right", "va": "center", "size": 9.5, "color": QUIET, "bbox": _PAPER}
+_LEGEND: dict[str, Any] = {
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.15),
+    "ncols": 3,
+    "frameon": False,
+    "fontsize": 9,
+    "handlelength": 2.6,
+    "columnspacing": 1.4,
+}
+
+
+def _frame(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", size=11.5, weight="bold", color=INK, pad=14)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
+    axes.tick_params(colors=INK, labelsize=9.5)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _empty(axes: Axes, text: str) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", size=12, color=QUIET)
+
+
+def _ratio(report: MonitorReport, name: str) -> float:
+    signal = report.signal(name)
+    if signal is None or signal.value is None or signal.threshold <= 0:
+        return float("nan")
+    return signal.value / signal.threshold
+
+
+def _value(ratio: float) -> str:
+    return f"{ratio:.1f}×" if ratio <= LONGEST else f"› {ratio:.1f}×"
+
+
+def _name(column: ColumnDrift) -> str:
+    return column.column.replace("_", " ")

@@ -1,0 +1,95 @@
+"""One window, measured: the three signals, every column's drift, and Evidently's page of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cancellations.domain.features import FEATURES
+from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict, Window
+from cancellations.ports import Observation
+from cancellations.settings import MonitorSettings
+from monitoring import classifier, drift, performance
+
+
+@dataclass(frozen=True)
+class EvidentlyMeasurement:
+    """Adapter of `ports.Measurement`; keeps Evidently's snapshot until its page is wanted."""
+
+    report: MonitorReport
+    snapshot: Any = field(default=None, repr=False, compare=False)
+
+    def save_html(self, path: Path) -> Path | None:
+        """Writes Evidently's page (some 4 MB, works offline); None when no column could be evaluated."""
+        if self.snapshot is None:
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.snapshot.save_html(str(path))  # a Path would be ignored without a word
+        return path
+
+
+class EvidentlyMonitor:
+    """Adapter of `ports.Monitor`. A signal that `settings.weights` does not name weighs nothing."""
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self.settings = settings
+
+    def measure(self, observation: Observation) -> EvidentlyMeasurement:
+        """Never raises because of what a window holds: what can't be evaluated is reported so."""
+        rows = len(observation.current)
+        obstacle = self._obstacle(observation)
+        columns: tuple[ColumnDrift, ...] = ()
+        snapshot = None
+        if obstacle:
+            signals = [
+                self._not_evaluated(drift.NAME, self.settings.column_drift, rows, obstacle),
+                self._not_evaluated(classifier.NAME, self.settings.classifier_auc, rows, obstacle),
+            ]
+        else:
+            columns, snapshot = drift.column_drift(
+                observation.reference, observation.current, observation.importance, self.settings.sample_rows
+            )
+            signals = [
+                drift.column_signal(columns, rows, self.settings.column_drift, self._weight(drift.NAME)),
+                classifier.domain_classifier(
+                    observation.reference,
+                    observation.current,
+                    self.settings.sample_rows,
+                    self.settings.classifier_auc,
+                    self._weight(classifier.NAME),
+                ),
+            ]
+        signals.append(
+            performance.excess_loss(
+                observation.matured_label,
+                observation.matured_probability,
+                self.settings.min_rows,
+                self.settings.excess_loss,
+                self._weight(performance.NAME),
+            )
+        )
+        report = MonitorReport(
+            champion=observation.champion,
+            window=Window(observation.start, observation.end),
+            rows=rows,
+            reference_rows=len(observation.reference),
+            signals=tuple(signals),
+            columns=columns,
+        )
+        return EvidentlyMeasurement(report, snapshot)
+
+    def _obstacle(self, observation: Observation) -> str:
+        """Why the window as a whole cannot be held against the reference; empty when it can."""
+        for side, frame in (("window", observation.current), ("training reference", observation.reference)):
+            if len(frame) < self.settings.min_rows:
+                return f"{len(frame):,} bookings in the {side}, {self.settings.min_rows:,} are needed"
+            if not set(FEATURES) & set(frame.columns):
+                return f"none of the {len(FEATURES)} features is among the columns of the {side}"
+        return ""
+
+    def _weight(self, name: str) -> float:
+        return self.settings.weights.get(name, 0.0)
+
+    def _not_evaluated(self, name: str, threshold: float, rows: int, why: str) -> Signal:
+        return Signal(name, None, threshold, Verdict.NOT_EVALUATED, self._weight(name), rows, why=why)

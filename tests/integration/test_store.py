@@ -1,0 +1,622 @@
+"""The contract of `ports.UnitOfWork`, promise by promise, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import func, select
+
+from cancellations.domain import reservation
+from cancellations.domain.events import Channel, Message
+from cancellations.domain.promotion import Standing
+from cancellations.domain.retraining import (
+    Action,
+    Decision,
+    MonitorReport,
+    RequestState,
+    RetrainRequest,
+    Signal,
+    Verdict,
+    Window,
+)
+from cancellations.errors import BadInput, EpochMismatch, LeaseLost
+from cancellations.ports import (
+    LedgerRow,
+    LoadCounts,
+    QuarantinedRow,
+    StoredDecision,
+    UnitOfWork,
+    Upserted,
+    VersionRecord,
+)
+from cancellations.store import SqlStore, open_store
+from cancellations.store.tables import metadata
+
+NOW = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+DAY = date(2024, 5, 1)
+
+
+def bookings(ids: str, booked_on: str = "2024-01-05", **columns: object) -> pd.DataFrame:
+    """Canonical reservations, one for each letter; half of the optional columns are missing."""
+    given = {
+        "reservation_id": list(ids),
+        "hotel": "city",
+        "booked_on": booked_on,
+        "arrival_on": "2024-02-01",
+        "weekend_nights": 1,
+        "week_nights": 2,
+        "adults": 2,
+        "children": 0,
+        "meal": "BB",
+        "agent": "9",
+        "price": 101.35,
+    }
+    return reservation.coerce(pd.DataFrame({**given, **columns}, index=range(len(ids))))
+
+
+def outcomes(**status: tuple[str, str]) -> pd.DataFrame:
+    rows = [(name, what, pd.Timestamp(day)) for name, (what, day) in status.items()]
+    return pd.DataFrame(rows, columns=list(reservation.OUTCOME_NAMES))
+
+
+def scores(ids: str, probability: float = 0.25) -> pd.DataFrame:
+    return pd.DataFrame({"reservation_id": list(ids), "probability": probability})
+
+
+def a_request(request_id: str = "r1", **changes: object) -> RetrainRequest:
+    return RetrainRequest(**{"request_id": request_id, "as_of": DAY, "reason": "drift confirmed", **changes})  # type: ignore[arg-type]
+
+
+def a_decision(report_id: str = "p1", champion: str = "1", end: date = DAY) -> StoredDecision:
+    signals = (
+        Signal("column drift", 0.1 + 0.2, 0.5, Verdict.OK, 1.0, 300),
+        Signal("matured excess loss", None, 0.02, Verdict.NOT_EVALUATED, 1.5, 0, why="no outcome is final yet"),
+    )
+    report = MonitorReport(champion, Window(end - timedelta(days=27), end), 300, 5000, signals)
+    return StoredDecision(report_id, report, Decision(Action.NONE, ("quiet", "very quiet")), None, NOW)
+
+
+def a_message(message_id: str = "m1", channel: Channel = Channel.MAIL) -> Message:
+    return Message(message_id, channel, "cancellations.drift.detected", {"request_id": "r1", "reasons": ["ü", 1.5]})
+
+
+def a_version(version: str = "1", request_id: str = "r1") -> VersionRecord:
+    return VersionRecord(version, request_id, "run", DAY, "digest", {"backtest_log_loss": 0.1 + 0.2})
+
+
+def at_once(*acts: Callable[[], object]) -> list[object]:
+    """Runs each in a thread of its own, all starting together; results or errors in the same order."""
+    start = threading.Barrier(len(acts))
+    results: list[object] = [None] * len(acts)
+
+    def run(place: int, act: Callable[[], object]) -> None:
+        start.wait()
+        try:
+            results[place] = act()
+        except Exception as error:
+            results[place] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(acts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+# --- transactions ---------------------------------------------------------------------------------
+
+
+def write_everything(work: UnitOfWork) -> None:
+    work.upsert_reservations(bookings("a"))
+    work.record_outcomes(outcomes(a=("canceled", "2024-01-20")))
+    work.add_quarantined([QuarantinedRow("file", 1, ("adults: no guest",), {"adults": "0"})], NOW)
+    work.add_load(LoadCounts("file", 2, 0, 1, 0, 0, 1, 1), (None, DAY), NOW)
+    work.add_predictions("1", scores("a"), DAY, NOW)
+    work.add_decision(a_decision())
+    work.add_request(a_request(), NOW)
+    work.update_request(a_request(state=RequestState.RUNNING), NOW)
+    work.acquire_lease("retrain", "me", NOW, MINUTE)
+    work.change_standing(
+        work.standing(), champion="1", challenger=None, reason="first", request_id="r1", as_of=DAY, now=NOW
+    )
+    work.add_version(a_version(), NOW)
+    work.add_messages([a_message()], NOW)
+    work.mark_failed("m1", "no answer", None)
+    work.pause("holidays", NOW)
+
+
+def contents(store: SqlStore) -> dict[str, int]:
+    """Rows of each table."""
+    with store.begin() as work:
+        return {
+            t.name: work._connection.scalar(select(func.count()).select_from(t))  # type: ignore[attr-defined]
+            for t in metadata.sorted_tables
+        }
+
+
+def test_everything_that_is_committed_stays(store: SqlStore) -> None:
+    with store.begin() as work:
+        write_everything(work)
+        work.commit()
+    assert set(contents(store).values()) == {1}
+
+
+def test_work_without_commit_leaves_no_trace(store: SqlStore) -> None:
+    with store.begin() as work:
+        write_everything(work)
+    assert set(contents(store).values()) == {0}
+
+
+def test_work_ended_by_an_error_leaves_no_trace(store: SqlStore) -> None:
+    with pytest.raises(KeyError), store.begin() as work:
+        write_everything(work)
+        raise KeyError
+    assert set(contents(store).values()) == {0}
+
+
+def test_work_after_a_commit_is_a_transaction_of_its_own(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.upsert_reservations(bookings("a"))
+        work.commit()
+        work.pause("holidays", NOW)
+    assert (contents(store)["reservations"], contents(store)["switches"]) == (1, 0)
+
+
+@pytest.mark.parametrize("empty", ["reservations", "switches"])
+def test_each_kind_of_write_alone_is_undone(store: SqlStore, empty: str) -> None:
+    with store.begin() as work:
+        if empty == "reservations":
+            work.upsert_reservations(bookings("abc"))
+        else:
+            work.pause("holidays", NOW)
+    assert contents(store)[empty] == 0
+
+
+def test_a_reader_does_not_wait_for_a_writer(store: SqlStore) -> None:
+    with store.begin() as writer:
+        writer.pause("holidays", NOW)
+        with store.begin() as reader:
+            assert reader.paused() is None
+        writer.commit()
+    with store.begin() as reader:
+        assert reader.paused() == "holidays"
+
+
+def test_a_closed_store_may_be_used_again(store: SqlStore) -> None:
+    store.close()
+    assert contents(store)["switches"] == 0
+
+
+def test_naive_wall_time_is_refused(store: SqlStore) -> None:
+    naive = datetime(2024, 5, 1)
+    for act in (
+        lambda work: work.pause("x", naive),
+        lambda work: work.add_messages([a_message()], naive),
+        lambda work: work.acquire_lease("retrain", "me", naive, MINUTE),
+        lambda work: work.due_messages(None, naive, 1),
+        lambda work: (work.upsert_reservations(bookings("a")), work.add_predictions("1", scores("a"), DAY, naive)),
+    ):
+        with pytest.raises(BadInput, match="no time zone"), store.begin() as work:
+            act(work)
+
+
+def test_wall_time_comes_back_as_the_same_instant_in_utc(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.add_request(a_request(), NOW.astimezone(timezone(timedelta(hours=5, minutes=30))))
+        since = work.waiting_since("r1")
+    assert since == NOW
+    assert since.utcoffset() == timedelta(0)
+
+
+# --- reservations and outcomes --------------------------------------------------------------------
+
+
+def test_rows_are_counted_as_loaded_unchanged_or_updated(store: SqlStore) -> None:
+    with store.begin() as work:
+        assert work.upsert_reservations(bookings("abc")) == Upserted(3, 0, 0)
+        assert work.upsert_reservations(bookings("abc")) == Upserted(0, 3, 0)
+        # b gains a value, c loses one: missing values compare as values.
+        changed = bookings("abcd", babies=[np.nan, 1, np.nan, np.nan], meal=["BB", "BB", None, "BB"])
+        assert work.upsert_reservations(changed) == Upserted(1, 1, 2)
+        pd.testing.assert_frame_equal(work.history(DAY, DAY)[list(reservation.NAMES)], changed)
+
+
+def test_reservations_come_back_with_canonical_types_and_values(store: SqlStore) -> None:
+    price = [0.1 + 0.2, 1e-7]
+    written = bookings("ab", price=price, hotel=["Grüße 'x', \\N\t", 'b\n"q"'], company=[None, " "])
+    with store.begin() as work:
+        work.upsert_reservations(written)
+        pd.testing.assert_frame_equal(
+            work.unscored("1", None, DAY, None, 10), written, check_exact=True, check_index_type="equiv"
+        )
+
+
+def test_empty_frames_keep_their_types(store: SqlStore) -> None:
+    nothing = bookings("")
+    with store.begin() as work:
+        assert work.upsert_reservations(nothing) == Upserted(0, 0, 0)
+        assert work.record_outcomes(outcomes()) == 0
+        assert work.add_predictions("1", scores(""), DAY, NOW) == 0
+        pd.testing.assert_frame_equal(work.unscored("1", None, DAY, None, 10), nothing)
+        assert work.history(DAY, DAY)["known_on"].dtype == "datetime64[us]"
+        assert work.scored("1", DAY, DAY)["probability"].dtype == "float64"
+        assert work.predictions("1", pd.Series([], dtype="str")).empty
+        assert work.booked_span() is None
+
+
+def test_one_batch_may_not_name_an_id_twice(store: SqlStore) -> None:
+    with pytest.raises(BadInput, match=r"1 ids appear more than once.*'a'"), store.begin() as work:
+        work.upsert_reservations(bookings("aab").iloc[[0, 1]])
+
+
+def test_text_that_no_database_takes_is_refused_in_our_words(store: SqlStore, store_url: str) -> None:
+    if store_url.startswith("sqlite"):
+        pytest.skip("SQLite keeps NUL characters")
+    with pytest.raises(BadInput, match="NUL"), store.begin() as work:
+        work.upsert_reservations(bookings("a", hotel="a\0b"))
+
+
+def test_outcomes_are_counted_when_new_or_different(store: SqlStore) -> None:
+    first = outcomes(a=("canceled", "2024-01-20"), b=("stayed", "2024-02-04"))
+    with store.begin() as work:
+        assert work.record_outcomes(first) == 2
+        assert work.record_outcomes(first) == 0
+        assert work.record_outcomes(outcomes(a=("no_show", "2024-02-02"), b=("stayed", "2024-02-04"))) == 1
+
+
+def test_history_tells_what_was_known_on_a_day(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.upsert_reservations(pd.concat([bookings("cb"), bookings("a", "2024-01-06"), bookings("z", "2024-03-01")]))
+        work.record_outcomes(
+            outcomes(a=("canceled", "2024-01-20"), b=("stayed", "2024-02-04"), unknown=("stayed", "2024-01-09"))
+        )
+        seen = work.history(date(2024, 2, 1), date(2024, 2, 3))
+        assert work.booked_span() == (date(2024, 1, 5), date(2024, 3, 1))
+    assert seen["reservation_id"].tolist() == ["b", "c", "a"]
+    assert seen["status"].isna().tolist() == [True, True, False]
+    assert seen["known_on"].tolist() == [pd.NaT, pd.NaT, pd.Timestamp("2024-01-20")]
+    assert list(seen.columns) == [*reservation.NAMES, "status", "known_on"]
+    assert isinstance(seen.index, pd.RangeIndex)
+    assert seen["known_on"].dtype == "datetime64[us]"
+
+
+def test_a_bad_row_is_kept_once_for_its_values(store: SqlStore) -> None:
+    row = QuarantinedRow("file", 7, ("adults: is missing",), {"adults": None, "hotel": "a\0b", "price": float("inf")})
+    other = QuarantinedRow("file", 7, ("adults: is missing",), {"adults": "", "hotel": "x"})
+    with store.begin() as work:
+        assert work.add_quarantined([row, other], NOW) == 2
+        assert work.add_quarantined([row, other, QuarantinedRow("file", 8, row.problems, row.values)], NOW) == 1
+        assert work.add_quarantined([], NOW) == 0
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def test_pages_of_unscored_bookings_meet_every_one_once(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.upsert_reservations(
+            pd.concat([bookings("dbA", "2024-01-05"), bookings("ca", "2024-01-06"), bookings("e", "2024-01-09")])
+        )
+        work.add_predictions("1", scores("b"), DAY, NOW)
+        work.add_predictions("2", scores("d"), DAY, NOW)
+        met: list[str] = []
+        after = None
+        while len(page := work.unscored("1", date(2024, 1, 4), date(2024, 1, 8), after, 2)):
+            assert len(page) <= 2
+            met += page["reservation_id"].tolist()
+            after = (page["booked_on"].iloc[-1].date(), met[-1])
+        assert met == ["A", "d", "a", "c"]
+        assert work.unscored("1", date(2024, 1, 5), date(2024, 1, 9), None, 9)["reservation_id"].tolist() == list("ace")
+
+
+def test_unscored_can_leave_out_those_that_have_arrived(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.upsert_reservations(bookings("abc", arrival_on=["2024-02-01", "2024-02-02", "2024-02-03"]))
+        page = work.unscored("1", None, DAY, None, 9, arriving_after=date(2024, 2, 2))
+    assert page["reservation_id"].tolist() == ["c"]
+
+
+def test_a_prediction_stays_as_it_was_first_written(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.upsert_reservations(bookings("abc"))
+        assert work.add_predictions("1", scores("ab", 0.1 + 0.2), DAY, NOW) == 2
+        assert work.add_predictions("1", scores("bc", 0.75), DAY, NOW) == 1
+        found = work.predictions("1", pd.Series(["c", "b", "nobody", "b"]))
+        assert found.sort_index().to_dict() == {"b": 0.1 + 0.2, "c": 0.75}
+        assert found.index.name == "reservation_id"
+        assert work.predictions("2", pd.Series(["c"])).empty
+
+
+def test_scored_bookings_carry_the_probability_of_one_version(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.upsert_reservations(pd.concat([bookings("ba", "2024-01-05"), bookings("c", "2024-01-07")]))
+        work.add_predictions("1", scores("abc", 0.25), DAY, NOW)
+        work.add_predictions("2", scores("a", 0.5), DAY, NOW)
+        seen = work.scored("1", date(2024, 1, 5), date(2024, 1, 5))
+        assert len(work.scored("1", date(2024, 1, 5), date(2024, 1, 7))) == 3
+    assert list(seen.columns) == [*reservation.NAMES, "probability"]
+    assert seen[["reservation_id", "probability"]].to_numpy().tolist() == [["a", 0.25], ["b", 0.25]]
+
+
+def test_two_batches_at_once_write_each_prediction_once(store: SqlStore, store_url: str) -> None:
+    ids = [f"{i:05d}" for i in range(3_000)]
+    many = bookings("x" * len(ids), reservation_id=ids)
+    with store.begin() as work:
+        work.upsert_reservations(many)
+        work.commit()
+
+    def score(order: int) -> int:
+        own = open_store(store_url)
+        with own.begin() as work:
+            rows = pd.DataFrame({"reservation_id": ids[::order], "probability": 0.5})
+            new = work.add_predictions("1", rows, DAY, NOW)
+            work.commit()
+        own.close()
+        return new
+
+    written = at_once(lambda: score(1), lambda: score(-1), lambda: score(1))
+    assert sum(n for n in written if isinstance(n, int)) == len(ids), written
+    assert contents(store)["predictions"] == len(ids)
+
+
+def test_two_loads_at_once_count_each_new_row_once(store: SqlStore, store_url: str) -> None:
+    ids = [f"{i:05d}" for i in range(3_000)]
+
+    def load() -> Upserted:
+        own = open_store(store_url)
+        with own.begin() as work:
+            done = work.upsert_reservations(bookings("x" * len(ids), reservation_id=ids))
+            work.commit()
+        own.close()
+        return done
+
+    done = at_once(load, load)
+    assert sorted(done, key=str) == sorted([Upserted(3_000, 0, 0), Upserted(0, 3_000, 0)], key=str)
+
+
+# --- monitor and requests -------------------------------------------------------------------------
+
+
+def test_a_decision_is_recorded_once_for_a_champion_and_window(store: SqlStore) -> None:
+    with store.begin() as work:
+        assert not work.report_exists("1", DAY)
+        assert work.add_decision(a_decision("p1"))
+        assert not work.add_decision(a_decision("p2"))
+        assert work.report_exists("1", DAY)
+        assert work.decision("p1") == a_decision("p1")
+        assert work.decision("p2") is None
+
+
+def test_decisions_come_newest_window_first(store: SqlStore) -> None:
+    week = timedelta(days=7)
+    with store.begin() as work:
+        for report_id, champion, end in (("p2", "1", DAY + week), ("p1", "1", DAY), ("p3", "2", DAY + 2 * week)):
+            work.add_decision(a_decision(report_id, champion, end))
+        assert [d.report_id for d in work.decisions()] == ["p3", "p2", "p1"]
+        assert [d.report_id for d in work.decisions("1")] == ["p2", "p1"]
+        assert [d.report_id for d in work.decisions("1", limit=1)] == ["p2"]
+
+
+def test_a_request_is_written_once_and_updated_by_id(store: SqlStore) -> None:
+    first = a_request("r2", report_id="p1", champion="1")
+    ended = a_request("r2", state=RequestState.CANDIDATE, attempts=2, version="2", detail=("passed: x", "y"))
+    with store.begin() as work:
+        assert work.request("r2") is None
+        assert work.add_request(first, NOW)
+        assert not work.add_request(ended, NOW)
+        assert work.request("r2") == first
+        work.add_request(a_request("r1"), NOW)
+        assert [r.request_id for r in work.requests()] == ["r2", "r1"]
+        work.update_request(ended, NOW)
+        assert work.requests(RequestState.CANDIDATE) == [ended]
+        assert work.requests(RequestState.WAITING, RequestState.CANDIDATE) == [ended, a_request("r1")]
+        with pytest.raises(BadInput, match="no retrain request 'r9'"):
+            work.update_request(a_request("r9"), NOW)
+        with pytest.raises(BadInput, match="no retrain request 'r9'"):
+            work.waiting_since("r9")
+
+
+def test_waiting_since_moves_with_the_state_only(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.add_request(a_request(), NOW)
+        work.update_request(a_request(attempts=1), NOW + MINUTE)
+        assert work.waiting_since("r1") == NOW
+        work.update_request(a_request(state=RequestState.RUNNING), NOW + 2 * MINUTE)
+        assert work.waiting_since("r1") == NOW + 2 * MINUTE
+
+
+def test_the_pause_has_a_reason_until_it_ends(store: SqlStore) -> None:
+    with store.begin() as work:
+        assert work.paused() is None
+        work.pause("holidays", NOW)
+        work.pause("audit", NOW)
+        assert work.paused() == "audit"
+        work.resume()
+        work.resume()
+        assert work.paused() is None
+
+
+# --- leases ---------------------------------------------------------------------------------------
+
+
+def test_a_lease_has_one_holder_and_a_growing_token(store: SqlStore) -> None:
+    with store.begin() as work:
+        assert work.lease_holder("retrain", NOW) is None
+        first = work.acquire_lease("retrain", "one", NOW, MINUTE)
+        assert first is not None
+        assert work.acquire_lease("retrain", "two", NOW, MINUTE) is None
+        assert work.lease_holder("retrain", NOW) == "one"
+        work.release_lease("retrain", first)
+        assert work.lease_holder("retrain", NOW) is None
+        second = work.acquire_lease("retrain", "two", NOW, MINUTE)
+        assert second is not None and second > first
+        # The name of another job is another lease.
+        assert work.acquire_lease("deliver", "one", NOW, MINUTE) is not None
+
+
+def test_checking_a_lease_renews_it(store: SqlStore) -> None:
+    with store.begin() as work:
+        token = work.acquire_lease("retrain", "one", NOW, MINUTE)
+        assert token is not None
+        work.check_lease("retrain", token, NOW + 0.9 * MINUTE, MINUTE)
+        work.check_lease("retrain", token, NOW + 1.8 * MINUTE, MINUTE)
+        assert work.acquire_lease("retrain", "two", NOW + 2.7 * MINUTE, MINUTE) is None
+
+
+def test_a_late_holder_is_refused(store: SqlStore) -> None:
+    with store.begin() as work:
+        old = work.acquire_lease("retrain", "one", NOW, MINUTE)
+        assert old is not None
+        with pytest.raises(LeaseLost, match="expired"):
+            work.check_lease("retrain", old, NOW + MINUTE, MINUTE)
+        new = work.acquire_lease("retrain", "two", NOW + MINUTE, MINUTE)
+        assert new is not None
+        with pytest.raises(LeaseLost, match="two holds it"):
+            work.check_lease("retrain", old, NOW + MINUTE, MINUTE)
+        work.release_lease("retrain", old)  # a late release takes nothing from the new holder
+        work.check_lease("retrain", new, NOW + MINUTE, MINUTE)
+        with pytest.raises(LeaseLost):
+            work.check_lease("never taken", 1, NOW, MINUTE)
+
+
+def test_a_restarted_owner_fences_off_its_former_self(store: SqlStore) -> None:
+    with store.begin() as work:
+        old = work.acquire_lease("retrain", "one", NOW, MINUTE)
+        new = work.acquire_lease("retrain", "one", NOW, MINUTE)
+        assert old is not None and new is not None and new > old
+        with pytest.raises(LeaseLost):
+            work.check_lease("retrain", old, NOW, MINUTE)
+
+
+def test_of_workers_that_reach_for_a_lease_at_once_one_gets_it(store: SqlStore, store_url: str) -> None:
+    def reach(owner: str) -> int | None:
+        own = open_store(store_url)
+        with own.begin() as work:
+            token = work.acquire_lease("retrain", owner, NOW, MINUTE)
+            work.commit()
+        own.close()
+        return token
+
+    tokens = at_once(*(lambda owner=f"w{i}": reach(owner) for i in range(4)))  # type: ignore[misc]
+    assert sorted(tokens, key=str) == [1, None, None, None]
+
+
+# --- ledger ---------------------------------------------------------------------------------------
+
+
+def promote(work: UnitOfWork, seen: Standing, champion: str) -> Standing:
+    return work.change_standing(
+        seen, champion=champion, challenger="9", reason="better", request_id="r1", as_of=DAY, now=NOW
+    )
+
+
+def test_the_standing_starts_empty_and_each_change_is_a_ledger_row(store: SqlStore) -> None:
+    with store.begin() as work:
+        empty = work.standing()
+        assert empty == Standing(None, None, 0)
+        assert work.ledger() == []
+        first = promote(work, empty, "1")
+        second = promote(work, first, "2")
+        assert work.standing() == second == Standing("2", "9", 2)
+        assert [(row.epoch, row.champion) for row in work.ledger()] == [(1, "1"), (2, "2")]
+        assert work.ledger()[0] == LedgerRow(1, "1", "9", "better", "r1", DAY, NOW)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_a_change_from_an_old_standing_is_refused(store: SqlStore, epoch: int) -> None:
+    with store.begin() as work:
+        promote(work, promote(work, work.standing(), "1"), "2")
+        with pytest.raises(EpochMismatch, match=rf"epoch 2 \(champion 2\), not at epoch {epoch}"):
+            promote(work, Standing("1", None, epoch), "3")
+        assert work.standing() == Standing("2", "9", 2)
+        assert len(work.ledger()) == 2
+
+
+@pytest.mark.parametrize("changes", [0, 1])
+def test_of_two_writers_for_one_epoch_exactly_one_wins(store: SqlStore, store_url: str, changes: int) -> None:
+    with store.begin() as work:
+        for _ in range(changes):
+            promote(work, work.standing(), "0")
+        work.commit()
+        seen = work.standing()
+
+    def change(champion: str) -> Standing:
+        own = open_store(store_url)
+        try:
+            with own.begin() as work:
+                assert work.standing() == seen
+                both_have_read.wait()
+                after = promote(work, seen, champion)
+                work.commit()
+                return after
+        finally:
+            own.close()
+
+    both_have_read = threading.Barrier(2)
+    results = at_once(lambda: change("1"), lambda: change("2"))
+    won = [r for r in results if isinstance(r, Standing)]
+    assert len(won) == 1 and sum(isinstance(r, EpochMismatch) for r in results) == 1, results
+    with store.begin() as work:
+        assert work.standing() == won[0]
+        assert [row.champion for row in work.ledger()] == ["0"] * changes + [won[0].champion]
+
+
+def test_a_version_is_recorded_once_and_a_request_has_one(store: SqlStore) -> None:
+    with store.begin() as work:
+        assert work.version("1") is None
+        work.add_version(a_version(), NOW)
+        work.add_version(a_version(), NOW)
+        assert work.version("1") == a_version()
+        work.commit()
+        with pytest.raises(BadInput, match="refused"):
+            work.add_version(a_version("2"), NOW)
+
+
+# --- outbox ---------------------------------------------------------------------------------------
+
+
+def test_messages_wait_until_they_are_sent(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.add_messages([a_message("m2"), a_message("m1", Channel.EVENT)], NOW)
+        work.add_messages([a_message("m2"), a_message("m3")], NOW + MINUTE)
+        work.add_messages([], NOW)
+        assert [e.message.id for e in work.due_messages(None, NOW, 9)] == ["m2", "m1"]
+        assert [e.message.id for e in work.due_messages(None, NOW + MINUTE, 2)] == ["m2", "m1"]
+        assert work.due_messages(Channel.EVENT, NOW, 9)[0].message == a_message("m1", Channel.EVENT)
+        assert work.due_messages(Channel.EVENT, NOW, 9)[0].created_at == NOW
+        work.mark_sent("m2", NOW)
+        work.mark_sent("m2", NOW)
+        assert [e.message.id for e in work.pending_messages()] == ["m1", "m3"]
+        work.add_messages([a_message("m2")], NOW)
+        assert [e.message.id for e in work.pending_messages()] == ["m1", "m3"]
+        with pytest.raises(BadInput, match="'m9'"):
+            work.mark_sent("m9", NOW)
+
+
+def test_a_failed_message_is_tried_again_when_due_and_dies_in_the_end(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.add_messages([a_message()], NOW)
+        work.mark_failed("m1", "no answer", NOW + MINUTE)
+        assert work.due_messages(None, NOW, 9) == []
+        (entry,) = work.due_messages(None, NOW + MINUTE, 9)
+        assert (entry.attempts, entry.last_error) == (1, "no answer")
+        work.mark_failed("m1", "refused", None)
+        assert work.due_messages(None, NOW + 9 * MINUTE, 9) == work.pending_messages() == []
+        (dead,) = work.dead_messages()
+        assert (dead.message, dead.attempts, dead.last_error) == (a_message(), 2, "refused")
+
+
+def test_a_late_failure_does_not_bring_a_sent_message_back(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.add_messages([a_message()], NOW)
+        work.mark_sent("m1", NOW)
+        work.mark_failed("m1", "no answer", NOW)
+        work.mark_failed("m1", "no answer", None)
+        assert work.pending_messages() == work.dead_messages() == []

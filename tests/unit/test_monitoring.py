@@ -1,0 +1,230 @@
+"""The monitor's own arithmetic and its picture; nothing here may import Evidently."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
+from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
+from cancellations.ports import Observation, StoredDecision
+from cancellations.settings import MonitorSettings
+from monitoring.classifier import domain_classifier
+from monitoring.columns import clean, comparable, describe, obstacle
+from monitoring.drift import column_signal
+from monitoring.performance import excess_loss
+from monitoring.plots import ReportPictures
+from monitoring.report import EvidentlyMonitor
+
+
+def bookings(rows: int, seed: int) -> pd.DataFrame:
+    """Features of bookings from one unchanging world."""
+    chance = np.random.default_rng(seed)
+    frame = pd.DataFrame({name: chance.gamma(2.0, 10.0, rows) for name in NUMERIC})
+    for name in CATEGORICAL:
+        frame[name] = chance.choice(["A", "B", "C"], rows, p=[0.6, 0.3, 0.1])
+    return frame
+
+
+def column(name: str, drifted: bool, weight: float, score: float | None = 0.2) -> ColumnDrift:
+    return ColumnDrift(
+        name, "wasserstein", score, 0.1, drifted, weight, "median 1", "median 2", "" if score else "gone"
+    )
+
+
+def test_importing_the_monitor_leaves_evidently_alone() -> None:
+    code = "import sys, monitoring.report, monitoring.plots; sys.exit('evidently' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_column_drift_weighs_columns_by_importance() -> None:
+    signal = column_signal([column("price", True, 0.6), column("meal", False, 0.2)], 500, 0.5, 1.0)
+    assert signal.value == pytest.approx(0.75)
+    assert signal.verdict is Verdict.ALARM
+    assert (signal.before, signal.after) == ("price median 1", "price median 2")
+
+
+def test_a_column_that_was_not_evaluated_does_not_dilute_the_share() -> None:
+    columns = [column("price", True, 0.3), column("hotel", False, 0.3), column("meal", False, 0.4, score=None)]
+    assert column_signal(columns, 500, 0.5, 1.0).value == pytest.approx(0.5)
+
+
+def test_too_little_importance_left_is_not_evaluated_and_names_the_columns() -> None:
+    signal = column_signal([column("price", False, 0.3), column("meal", False, 0.7, score=None)], 500, 0.5, 1.0)
+    assert signal.verdict is Verdict.NOT_EVALUATED
+    assert signal.value is None
+    assert "70%" in signal.why and "meal: gone" in signal.why
+
+
+def test_column_drift_without_importance_is_not_evaluated() -> None:
+    assert column_signal([column("price", True, 0.0)], 500, 0.5, 1.0).verdict is Verdict.NOT_EVALUATED
+
+
+def test_excess_loss_of_a_calibrated_model_is_near_zero_and_of_a_wrong_one_is_its_divergence() -> None:
+    chance = np.random.default_rng(1)
+    truth = chance.uniform(0.05, 0.95, 60_000)
+    label = (chance.random(60_000) < truth).astype(float)
+    right = excess_loss(label, truth, 300, 0.02, 1.5)
+    assert right.value == pytest.approx(0.0, abs=0.006)
+    assert right.verdict is Verdict.OK
+    # Always .5 for outcomes that always cancel: log 2 realised and log 2 expected.
+    assert excess_loss(np.ones(500), np.full(500, 0.5), 300, 0.02, 1.5).value == pytest.approx(0.0)
+    sure = excess_loss(np.ones(500), np.full(500, 0.1), 300, 0.02, 1.5)
+    entropy = -(0.1 * np.log(0.1) + 0.9 * np.log(0.9))
+    assert sure.value == pytest.approx(-np.log(0.1) - entropy)
+    assert sure.verdict is Verdict.ALARM
+    assert "10.0%" in sure.before and "100.0%" in sure.after
+
+
+def test_too_few_matured_bookings_are_not_evaluated() -> None:
+    label = np.r_[np.ones(299), np.nan]
+    signal = excess_loss(label, np.full(300, 0.2), 300, 0.02, 1.5)
+    assert signal.verdict is Verdict.NOT_EVALUATED
+    assert signal.rows == 299
+    assert "299" in signal.why
+
+
+def test_probabilities_of_zero_and_one_stay_finite() -> None:
+    value = excess_loss(np.tile([0.0, 1.0], 200), np.tile([0.0, 1.0], 200), 300, 0.02, 1.5).value
+    assert value == pytest.approx(0.0, abs=1e-4)
+
+
+def test_classifier_tells_a_changed_world_and_names_the_column() -> None:
+    reference, current = bookings(900, 1), bookings(900, 2)
+    same = domain_classifier(reference, current, 5_000, 0.8, 1.0)
+    assert same.value is not None and abs(same.value - 0.5) < 0.06
+    changed = domain_classifier(reference, current.assign(price=current["price"] * 3), 5_000, 0.8, 1.0)
+    assert changed.value is not None and changed.value > 0.75
+    assert changed.after.startswith("price median")
+
+
+def test_classifier_is_the_same_for_the_same_window() -> None:
+    reference, current = bookings(900, 1), bookings(400, 2)
+    assert domain_classifier(reference, current, 300, 0.8, 1.0) == domain_classifier(reference, current, 300, 0.8, 1.0)
+
+
+def test_copies_of_one_booking_do_not_look_like_a_changed_world() -> None:
+    # Groups of 60 equal rows: with copies on both sides of a fold the classifier would learn them by heart.
+    reference = bookings(15, 1).loc[lambda f: f.index.repeat(60)]
+    current = bookings(15, 2).loc[lambda f: f.index.repeat(60)]
+    signal = domain_classifier(reference, current, 5_000, 0.8, 1.0)
+    assert signal.value is not None and signal.value < 0.8
+
+
+def test_running_records_of_agents_cannot_date_a_booking() -> None:
+    reference, current = bookings(900, 1), bookings(900, 2)
+    later = current.assign(agent_bookings=current["agent_bookings"] + 1_000)
+    assert domain_classifier(reference, later, 5_000, 0.8, 1.0) == domain_classifier(
+        reference, current, 5_000, 0.8, 1.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (lambda f: f.drop(columns="price"), "missing in the window"),
+        (lambda f: f.assign(price=np.nan), "all 400 values"),
+        (lambda f: f.assign(price=np.inf), "all 400 values"),
+        (lambda f: f.assign(price="dear"), "all 400 values"),
+        (lambda f: f.assign(price=f["price"].where(f.index < 7)), "only 7 of 400"),
+    ],
+)
+def test_a_column_that_cannot_be_compared_says_why(broken: object, told: str) -> None:
+    current = clean(broken(bookings(400, 2)))  # type: ignore[operator]
+    assert told in obstacle(clean(bookings(400, 1)), current, "price")
+
+
+def test_cleaning_reads_numbers_from_text_and_nullable_types() -> None:
+    frame = pd.DataFrame({"price": ["10", "11.5"], "adults": pd.array([2, None], dtype="Int64"), "meal": [1, None]})
+    cleaned = clean(frame)
+    assert cleaned["price"].tolist() == [10.0, 11.5]
+    assert cleaned["adults"].dtype == "float64" and cleaned["adults"].isna().tolist() == [False, True]
+    assert cleaned["meal"].isna().tolist() == [False, True]
+
+
+def test_one_keying_error_is_moved_to_the_edge_and_a_shifted_column_is_not_hidden() -> None:
+    reference = pd.Series(np.random.default_rng(1).normal(100, 10, 1_000), name="price")
+    _, one = comparable(reference, pd.concat([reference, pd.Series([1e9])]).rename("price"))
+    assert one.max() == pytest.approx(200, abs=15)
+    _, shifted = comparable(reference, reference * 100)
+    assert shifted.median() > 190
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ([1.0, 2.0, 3.0], [200.0, 1234.0, 5000.0], ("median 2", "median 1,234")),
+        ([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 3.0], ("mean 0.25", "mean 0.75")),
+        ([1.0, 1.0], [2.0, np.nan], ("median 1, 0% missing", "median 2, 50% missing")),
+    ],
+)
+def test_numbers_in_words(before: list[float], after: list[float], told: tuple[str, str]) -> None:
+    assert describe(pd.Series(before, name="price"), pd.Series(after, name="price")) == told
+
+
+def test_categories_in_words_name_the_leader_and_the_one_that_moved_most() -> None:
+    before = pd.Series(["Online"] * 5 + ["Groups"] * 3 + ["Direct"] * 2, name="market_segment")
+    after = pd.Series(["Online"] * 6 + ["Direct"] * 4, name="market_segment")
+    assert describe(before, after) == ("Online 50%, Groups 30%", "Online 60%, Groups 0%")
+
+
+def observation(current: pd.DataFrame) -> Observation:
+    nothing = np.array([])
+    start, end = date(2016, 5, 1), date(2016, 5, 28)
+    importance = dict.fromkeys(FEATURES, 1 / len(FEATURES))
+    return Observation("1", start, end, bookings(400, 1), current, nothing, nothing, nothing, importance)
+
+
+@pytest.mark.parametrize(
+    ("current", "told"),
+    [
+        (bookings(0, 2), "0 bookings in the window, 300 are needed"),
+        (bookings(1, 2), "1 bookings in the window"),
+        (pd.DataFrame({"colour": ["red"] * 400}), "none of the 21 features"),
+    ],
+)
+def test_a_window_that_cannot_be_judged_is_reported_not_raised(current: pd.DataFrame, told: str) -> None:
+    measurement = EvidentlyMonitor(MonitorSettings()).measure(observation(current))
+    assert [s.name for s in measurement.report.signals] == [
+        "column drift",
+        "domain classifier",
+        "matured excess loss",
+    ]
+    assert all(s.verdict is Verdict.NOT_EVALUATED and s.why for s in measurement.report.signals)
+    assert told in measurement.report.signals[0].why
+    assert measurement.report.evidence() is None
+
+
+def decision(week: int, champion: str = "3", columns: tuple[ColumnDrift, ...] = ()) -> StoredDecision:
+    end = date(2016, 5, 2) + timedelta(days=7 * week)
+    signals = (
+        Signal("column drift", 0.1 * week, 0.5, Verdict.OK, 1.0, 900),
+        Signal("domain classifier", 0.85, 0.9, Verdict.WATCH, 1.0, 900),
+        Signal("matured excess loss", None, 0.02, Verdict.NOT_EVALUATED, 2.0, 10, why="too few"),
+    )
+    report = MonitorReport(champion, Window(end - timedelta(days=27), end), 900, 5_000, signals, columns)
+    return StoredDecision(str(week), report, Decision(Action.NONE, ()), None, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_picture_is_a_small_png_of_fixed_size() -> None:
+    columns = tuple(column(name, i % 2 == 0, 0.05, score=0.02 * i) for i, name in enumerate(FEATURES, 1))
+    picture = ReportPictures().drift(decision(9, columns=columns), [decision(w) for w in range(1, 9)])
+    assert picture.startswith(b"\x89PNG")
+    assert (int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")) == (1200, 520)
+    assert len(picture) < 150_000
+
+
+def test_picture_of_a_first_window_without_columns_is_drawn_too() -> None:
+    assert ReportPictures().drift(decision(1), []).startswith(b"\x89PNG")
+
+
+def test_picture_takes_earlier_windows_in_any_order_and_none_of_another_champion() -> None:
+    pictures, earlier = ReportPictures(), [decision(w) for w in (1, 2, 3)]
+    drawn = pictures.drift(decision(4), earlier)
+    assert pictures.drift(decision(4), [*earlier[::-1], decision(3, champion="2"), decision(5)]) == drawn
+    assert pictures.drift(decision(4), earlier[1:]) != drawn

@@ -1,0 +1,185 @@
+"""When a champion is retrained: confirmation, calendar floor, and the rules that hold it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cancellations.domain.retraining import (
+    Action,
+    Decision,
+    MonitorReport,
+    RetrainHistory,
+    RetrainPolicy,
+    Signal,
+    Verdict,
+    Window,
+    decide_retrain,
+    judge,
+)
+
+POLICY = RetrainPolicy(
+    evidence_needed=0.5,
+    confirm_k=2,
+    confirm_n=3,
+    calendar_floor_days=91,
+    cooldown_days=28,
+    budget=2,
+    budget_days=365,
+)
+TODAY = date(2016, 9, 1)
+YOUNG = TODAY - timedelta(days=30)
+OLD = TODAY - timedelta(days=91)
+
+
+def signal(verdict: Verdict, weight: float = 1.0, name: str = "column drift") -> Signal:
+    value = {Verdict.ALARM: 0.9, Verdict.WATCH: 0.48, Verdict.OK: 0.1, Verdict.NOT_EVALUATED: None}[verdict]
+    why = "too few rows" if value is None else ""
+    return Signal(name, value, 0.5, verdict, weight, rows=500, why=why)
+
+
+def report(*signals: Signal) -> MonitorReport:
+    return MonitorReport("3", Window(TODAY - timedelta(days=27), TODAY), 500, 5_000, signals)
+
+
+DRIFTED = report(signal(Verdict.ALARM))
+CALM = report(signal(Verdict.OK))
+UNKNOWN = report(signal(Verdict.NOT_EVALUATED))
+
+
+def decide(
+    now: MonitorReport, evidence: Sequence[float | None] = (), trained: date = YOUNG, **history: Any
+) -> Decision:
+    return decide_retrain(now, RetrainHistory(trained, tuple(evidence), **history), POLICY)
+
+
+@pytest.mark.parametrize(
+    ("now", "earlier", "action"),
+    [
+        (DRIFTED, (), Action.NONE),  # one window confirms nothing
+        (DRIFTED, (0.0, 0.0), Action.NONE),
+        (DRIFTED, (1.0,), Action.RETRAIN_DRIFT),
+        (DRIFTED, (1.0, 0.0), Action.RETRAIN_DRIFT),  # two of three, the last one among them
+        (DRIFTED, (1.0, 0.0, 0.0), Action.NONE),  # the other one is too long ago
+        (CALM, (1.0, 1.0), Action.NONE),  # two of three, but it has passed
+        (DRIFTED, (0.5, 0.0), Action.RETRAIN_DRIFT),  # the threshold itself counts
+        (DRIFTED, (0.49, 0.49), Action.NONE),
+        (DRIFTED, (None, None), Action.NONE),  # not evaluated is no drift, and no calm either
+        (DRIFTED, (1.0, None), Action.RETRAIN_DRIFT),
+        (UNKNOWN, (1.0, 1.0), Action.NONE),
+    ],
+)
+def test_drift_needs_k_of_the_last_n_windows_and_the_last_one(
+    now: MonitorReport, earlier: Sequence[float | None], action: Action
+) -> None:
+    assert decide(now, earlier).action is action
+
+
+def test_a_champion_past_its_calendar_floor_is_retrained_without_drift() -> None:
+    assert decide(CALM, trained=OLD).action is Action.RETRAIN_CALENDAR
+    assert decide(CALM, trained=OLD + timedelta(days=1)).action is Action.NONE
+
+
+def test_the_calendar_floor_holds_when_nothing_could_be_evaluated() -> None:
+    assert decide(UNKNOWN, trained=OLD).action is Action.RETRAIN_CALENDAR
+
+
+def test_confirmed_drift_of_an_old_champion_is_called_drift() -> None:
+    assert decide(DRIFTED, (1.0,), trained=OLD).action is Action.RETRAIN_DRIFT
+
+
+@pytest.mark.parametrize(
+    ("history", "told"),
+    [
+        ({"paused": "stocktaking"}, "paused (stocktaking)"),
+        ({"pending": "request 7"}, "request 7 has not ended"),
+        ({"requested_on": (TODAY - timedelta(days=27),)}, "cooldown 28 days"),
+        (
+            {"requested_on": (TODAY - timedelta(days=364), TODAY - timedelta(days=100))},
+            "2 requests in 365 days, the budget is 2",
+        ),
+    ],
+)
+@pytest.mark.parametrize(("now", "trained"), [(DRIFTED, YOUNG), (CALM, OLD)])
+def test_a_rule_holds_back_what_would_be_retrained_and_says_so(
+    now: MonitorReport, trained: date, history: dict[str, Any], told: str
+) -> None:
+    decision = decide(now, (1.0,), trained, **history)
+    assert decision.action is Action.HOLD
+    assert told in decision.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    "requested_on",
+    [
+        (TODAY - timedelta(days=28),),  # the cooldown has passed
+        (TODAY - timedelta(days=365), TODAY - timedelta(days=100)),  # the budget's period has
+    ],
+)
+def test_limits_end_on_their_day(requested_on: tuple[date, ...]) -> None:
+    assert decide(DRIFTED, (1.0,), requested_on=requested_on).action is Action.RETRAIN_DRIFT
+
+
+def test_there_is_nothing_to_hold_without_a_reason_to_retrain() -> None:
+    assert decide(CALM, paused="stocktaking", pending="request 7").action is Action.NONE
+
+
+def test_every_decision_tells_evidence_confirmation_and_age() -> None:
+    evidence, confirmation, age = decide(DRIFTED, (1.0,)).reasons
+    assert "column drift 0.900 >= 0.5" in evidence
+    assert confirmation.startswith("2 of the last 2 windows drifted")
+    assert age == "champion is 30 days old (calendar floor: 91)"
+
+
+def test_an_unevaluated_window_tells_why() -> None:
+    assert decide(UNKNOWN).reasons[0] == "no signal could be evaluated (column drift: too few rows)"
+
+
+def test_evidence_is_the_weight_of_alarms_among_what_could_be_evaluated() -> None:
+    alarm, calm = signal(Verdict.ALARM, 1.5, "loss"), signal(Verdict.WATCH, 1.0)
+    assert report(alarm, calm).evidence() == pytest.approx(0.6)
+    assert report(alarm, calm, signal(Verdict.NOT_EVALUATED, 9.0, "classifier")).evidence() == pytest.approx(0.6)
+    assert UNKNOWN.evidence() is None
+    assert report().evidence() is None
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [(0.5, Verdict.ALARM), (0.6, Verdict.ALARM), (0.45, Verdict.WATCH), (0.44, Verdict.OK), (-1.0, Verdict.OK)],
+)
+def test_a_signal_watches_from_nine_tenths_and_alarms_from_its_threshold(value: float, verdict: Verdict) -> None:
+    assert judge(value, 0.5) is verdict
+
+
+@given(
+    st.sampled_from([DRIFTED, CALM, UNKNOWN]),
+    st.lists(st.none() | st.floats(0, 1), max_size=5),
+    st.dates(TODAY - timedelta(days=200), TODAY),
+    st.lists(st.dates(TODAY - timedelta(days=500), TODAY), max_size=4),
+    st.none() | st.just("request 7"),
+    st.none() | st.just("stocktaking"),
+)
+def test_nothing_is_retrained_while_paused_pending_cooling_or_over_budget(
+    now: MonitorReport,
+    evidence: list[float | None],
+    trained: date,
+    requested_on: list[date],
+    pending: str | None,
+    paused: str | None,
+) -> None:
+    history = RetrainHistory(trained, tuple(evidence), tuple(requested_on), pending, paused)
+    decision = decide_retrain(now, history, POLICY)
+    if decision.action.retrains:
+        assert pending is None
+        assert paused is None
+        assert all((TODAY - d).days >= POLICY.cooldown_days for d in requested_on)
+        assert sum((TODAY - d).days < POLICY.budget_days for d in requested_on) < POLICY.budget
+    free = replace(history, requested_on=(), pending=None, paused=None)
+    held = decide_retrain(now, free, POLICY).action.retrains and not decision.action.retrains
+    assert (decision.action is Action.HOLD) is held
