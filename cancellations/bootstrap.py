@@ -10,8 +10,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from monitoring.plots import ReportPictures
-
 from cancellations import settings as settings_module
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput
@@ -30,6 +28,7 @@ from cancellations.usecases import reconcile as reconcile_
 from cancellations.usecases import retrain as retrain_
 from cancellations.usecases import score as score_
 from cancellations.usecases import status as status_
+from monitoring.plots import ReportPictures
 from monitoring.report import EvidentlyMonitor
 
 

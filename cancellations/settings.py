@@ -73,9 +73,7 @@ class RetrainSettings(BaseModel):
 
     lease_minutes: float = Field(15.0, description="a worker silent for so long is taken for dead")
     max_attempts: int = Field(3, description="of one request, before people are asked")
-    patience_seconds: float = Field(
-        180.0, description="of a request with its event, before reconcile starts it"
-    )
+    patience_seconds: float = Field(180.0, description="of a request with its event, before reconcile starts it")
     seed: int = Field(20, description="of fits and samples; a version is the same for the same seed")
     reference_rows: int = Field(5_000, description="size of the reference sample kept with a version")
 
@@ -108,12 +106,8 @@ class Settings(BaseSettings):
     max_lead_days: int | None = Field(
         None, description="bookings made earlier than this before arrival are set aside when a file is read"
     )
-    booked_from: date | None = Field(
-        None, description="earlier bookings are set aside when a file is read"
-    )
-    booked_until: date | None = Field(
-        None, description="later bookings are set aside when a file is read"
-    )
+    booked_from: date | None = Field(None, description="earlier bookings are set aside when a file is read")
+    booked_until: date | None = Field(None, description="later bookings are set aside when a file is read")
     chunk_rows: int = Field(50_000, ge=1, description="rows scored in one transaction")
     message_attempts: int = Field(12, description="before a message is declared dead; with backoff some two days")
 

@@ -22,7 +22,10 @@ def load(source: str | None, after: date | None, until: date) -> list[LoadCounts
 def ingest(source: str | None = None, after: date | None = None, until: date | None = None) -> State | None:
     """Loads bookings made in (after, until] and the outcomes that became known by then.
 
-    source: a CSV or Parquet file, a folder of them, or `simulator`; empty = the watched folder.
+    Args:
+        source: A CSV or Parquet file, a folder of them, or `simulator`. Empty: the watched folder.
+        after: Only what was booked, or became known, after this day. Empty: everything.
+        until: The day that counts as today. Empty: the calendar's.
     """
     loads = load(source, after, until or application().settings.today)
     rows: list[list[object]] = [

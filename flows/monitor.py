@@ -30,8 +30,11 @@ def look(after: date | None, until: date) -> Monitored:
 def monitor(after: date | None = None, until: date | None = None) -> State | None:
     """Compares each window that ends in (after, until] with the champion's training reference.
 
-    Without `after` it goes on from the last look. A decision to act writes a retrain request, rings
-    the event that starts it, and mails the owners.
+    A decision to act writes a retrain request, rings the event that starts it, and mails the owners.
+
+    Args:
+        after: Looks at windows that end after this day, a week apart. Empty: goes on from the last look.
+        until: The day that counts as today. Empty: the calendar's.
     """
     try:
         looked = look(after, until or application().settings.today)

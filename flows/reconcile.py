@@ -20,7 +20,8 @@ def look(patience_seconds: float | None) -> Reconciled:
 def reconcile(patience_seconds: float | None = None) -> None:
     """Starts requests that a lost event left waiting, recovers those of dead workers, mends aliases.
 
-    patience_seconds: how long a request may wait for its event; empty = the setting.
+    Args:
+        patience_seconds: How long a request may wait for its event. Empty: the setting.
     """
     found = look(patience_seconds)
     sections = {

@@ -30,8 +30,10 @@ def retrain(
 ) -> State | None:
     """Trains on matured labels, backtests, passes the gate, registers one version per request.
 
-    request_id: a request in the store, as the drift automation sends it; empty = write a new one
-    for `as_of` (empty = today) with `reason`.
+    Args:
+        request_id: A request in the store, as the drift automation sends it. Empty: a new one is written.
+        as_of: The day on which a new request looks at the world. Empty: today.
+        reason: Why a new request is made, for the record.
     """
     try:
         request = train(request_id or ask(as_of or application().settings.today, reason))

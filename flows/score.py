@@ -19,7 +19,12 @@ def predict(after: date | None, until: date) -> Scored:
 
 @flow(name="score", flow_run_name=named("score"))
 def score(after: date | None = None, until: date | None = None) -> State | None:
-    """Gives each open booking made in (after, until] one score by the champion and by its challenger."""
+    """Gives each open booking made in (after, until] one score by the champion and by its challenger.
+
+    Args:
+        after: Only bookings made after this day. Empty: all that are open.
+        until: The day that counts as today. Empty: the calendar's.
+    """
     try:
         scored = predict(after, until or application().settings.today)
     except Refused as error:

@@ -24,7 +24,7 @@ from cancellations.ports import StoredDecision
 
 BARS = 8
 WINDOWS = 26  # half a year of weeks; older ones do not explain a decision of today
-TICKS = 7
+TICKS = 7  # dates under the signals, as many as can be read side by side
 LONGEST = 5.0  # times the threshold; longer bars are cut, and say so by their number
 SPAN = (-0.5, 3.0)  # of the signals, in times the threshold; beyond it a line runs along the edge
 

@@ -24,6 +24,8 @@ from cancellations.domain.reservation import OUTCOME_NAMES, Status, coerce
 from cancellations.errors import BadInput
 from cancellations.ports import SourceBatch
 
+# A column that the public table lacks and another file in its form may bring.
+ID = "reservation_id"
 SCHEMA: tuple[str, ...] = (
     "hotel",
     "is_canceled",
@@ -137,7 +139,8 @@ class PublicFile:
     edges the file holds only short, or only long, leads, which looks like drift. The span without
     that bias is 2015-10-05 to 2017-02-26 with at most 180 days. Rows that fall out are counted in
     `tally`, complete once `batches()` is exhausted; rows whose dates cannot be read are kept, for
-    quarantine. The file has no ids: a booking's is its row number, `B000001`.
+    quarantine. The table has no ids: a booking's is the file's name and its row, `hotels-000001`,
+    unless the file brings a column `reservation_id` of its own.
 
     Raises `BadInput` for a file that is missing, unreadable, of another schema or cut off.
     """
@@ -246,7 +249,7 @@ class PublicFile:
 
     def _batch(self, raw: pd.DataFrame) -> SourceBatch:
         values = pd.DataFrame({name: _text(raw[name]) for name in SCHEMA}, index=raw.index)
-        reservations = _reservations(values)
+        reservations = _reservations(values).assign(reservation_id=self._ids(raw))
         outcomes = self._outcomes(values, reservations["reservation_id"])
 
         long = pd.to_numeric(values["lead_time"], errors="coerce") > self._longest_lead
@@ -259,6 +262,13 @@ class PublicFile:
         )
         kept = ~(long | outside)
         return SourceBatch(raw[kept], reservations[kept], outcomes[kept.loc[outcomes.index]])
+
+    def _ids(self, raw: pd.DataFrame) -> pd.Series:
+        if ID in raw:
+            return _text(raw[ID])
+        # With the name in front, bookings of two files are never taken for each other.
+        stem = self.path.name.split(".")[0]
+        return pd.Series([f"{stem}-{row:06d}" for row in raw.index], index=raw.index, dtype="str")
 
     def _outcomes(self, values: pd.DataFrame, reservation_id: pd.Series) -> pd.DataFrame:
         told, day = values["reservation_status"], values["reservation_status_date"]
@@ -307,7 +317,6 @@ def _reservations(values: pd.DataFrame) -> pd.DataFrame:
     for name in ("agent", "company"):
         # Written as 9.0 by whoever saved the table with gaps in this column.
         ours[name] = ours[name].str.removesuffix(".0")
-    ours["reservation_id"] = [f"B{row:06d}" for row in values.index]
     ours["arrival_on"] = arrival
     ours["booked_on"] = arrival - lead
     return coerce(ours)

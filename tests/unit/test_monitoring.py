@@ -95,7 +95,7 @@ def test_probabilities_of_zero_and_one_stay_finite() -> None:
 
 
 def test_classifier_tells_a_changed_world_and_names_the_column() -> None:
-    reference, current = bookings(900, 1), bookings(900, 2)
+    reference, current = bookings(600, 1), bookings(600, 2)
     same = domain_classifier(reference, current, 5_000, 0.8, 1.0)
     assert same.value is not None and abs(same.value - 0.5) < 0.06
     changed = domain_classifier(reference, current.assign(price=current["price"] * 3), 5_000, 0.8, 1.0)
@@ -104,7 +104,7 @@ def test_classifier_tells_a_changed_world_and_names_the_column() -> None:
 
 
 def test_classifier_is_the_same_for_the_same_window() -> None:
-    reference, current = bookings(900, 1), bookings(400, 2)
+    reference, current = bookings(600, 1), bookings(400, 2)
     assert domain_classifier(reference, current, 300, 0.8, 1.0) == domain_classifier(reference, current, 300, 0.8, 1.0)
 
 
@@ -117,7 +117,7 @@ def test_copies_of_one_booking_do_not_look_like_a_changed_world() -> None:
 
 
 def test_running_records_of_agents_cannot_date_a_booking() -> None:
-    reference, current = bookings(900, 1), bookings(900, 2)
+    reference, current = bookings(600, 1), bookings(600, 2)
     later = current.assign(agent_bookings=current["agent_bookings"] + 1_000)
     assert domain_classifier(reference, later, 5_000, 0.8, 1.0) == domain_classifier(
         reference, current, 5_000, 0.8, 1.0

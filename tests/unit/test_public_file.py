@@ -70,7 +70,7 @@ def test_a_booking_gets_its_dates_id_and_outcome(tmp_path: Path) -> None:
     batch = read(PublicFile(csv(tmp_path)))
     assert tuple(batch.reservations.columns) == NAMES
     assert tuple(batch.outcomes.columns) == OUTCOME_NAMES
-    assert batch.reservations["reservation_id"].tolist() == ["B000001", "B000002", "B000003", "B000004"]
+    assert batch.reservations["reservation_id"].tolist() == [f"bookings-00000{row}" for row in (1, 2, 3, 4)]
     assert list(batch.raw.index) == list(batch.reservations.index) == list(batch.outcomes.index) == [1, 2, 3, 4]
     first = batch.reservations.loc[1]
     assert (first["booked_on"], first["arrival_on"]) == (pd.Timestamp("2016-03-01"), pd.Timestamp("2016-03-11"))
@@ -97,10 +97,8 @@ def test_each_format_gives_the_same_frames(tmp_path: Path, other: Callable[[Path
 
 def test_ids_saved_with_a_decimal_point_are_the_same_ids(tmp_path: Path) -> None:
     text = CSV.replace(",9,NULL,0,Tr", ",9.0,NULL,0,Tr").replace(",331,", ",331.0,")
-    pd.testing.assert_frame_equal(
-        read(PublicFile(csv(tmp_path, text))).reservations,
-        read(PublicFile(csv(tmp_path, name="other.csv"))).reservations,
-    )
+    rewritten = read(PublicFile(csv(tmp_path, text))).reservations
+    pd.testing.assert_frame_equal(rewritten, read(PublicFile(csv(tmp_path))).reservations)
 
 
 def test_raw_keeps_the_original_spelling(tmp_path: Path) -> None:
@@ -133,8 +131,8 @@ def test_a_selection_counts_what_it_sets_aside(tmp_path: Path) -> None:
     )
     for _ in range(2):  # a second pass counts anew
         batch = read(source)
-        assert batch.reservations["reservation_id"].tolist() == ["B000001", "B000003"]
-        assert batch.outcomes["reservation_id"].tolist() == ["B000001", "B000003"]
+        assert batch.reservations["reservation_id"].tolist() == ["bookings-000001", "bookings-000003"]
+        assert batch.outcomes["reservation_id"].tolist() == ["bookings-000001", "bookings-000003"]
         assert list(batch.raw.index) == [1, 3]
         assert (source.tally.read, source.tally.long_lead, source.tally.outside_span) == (4, 1, 1)
         assert str(source.tally).startswith("4 rows read, 2 set aside")
@@ -143,7 +141,7 @@ def test_a_selection_counts_what_it_sets_aside(tmp_path: Path) -> None:
 def test_a_booking_without_an_outcome_is_read(tmp_path: Path) -> None:
     batch = read(PublicFile(csv(tmp_path, CSV.replace("Check-Out,2016-03-14", "NULL,NULL"))))
     assert len(batch.reservations) == 4
-    assert batch.outcomes["reservation_id"].tolist() == ["B000002", "B000003", "B000004"]
+    assert batch.outcomes["reservation_id"].tolist() == ["bookings-000002", "bookings-000003", "bookings-000004"]
 
 
 @pytest.mark.parametrize("make", [gz, parquet])
@@ -225,3 +223,23 @@ def test_numbers_are_numbers_and_missing_is_missing(tmp_path: Path) -> None:
     frame = read(PublicFile(csv(tmp_path))).reservations
     assert frame["children"].dtype == np.float64
     assert not frame.isin(["NULL", "NA"]).any(axis=None)
+
+
+def test_bookings_of_two_files_are_never_taken_for_each_other(tmp_path: Path) -> None:
+    january, february = (read(PublicFile(csv(tmp_path, name=f"{month}.csv"))) for month in ("january", "february"))
+    assert not set(january.reservations["reservation_id"]) & set(february.reservations["reservation_id"])
+
+
+def test_ids_that_the_file_brings_are_kept(tmp_path: Path) -> None:
+    head, *rows = CSV.strip().splitlines()
+    text = "\n".join([f"reservation_id,{head}", *(f"hotel-7/{i},{row}" for i, row in enumerate(rows))])
+    batch = read(PublicFile(csv(tmp_path, text)))
+    assert batch.reservations["reservation_id"].tolist() == ["hotel-7/0", "hotel-7/1", "hotel-7/2", "hotel-7/3"]
+    assert batch.outcomes["reservation_id"].tolist() == batch.reservations["reservation_id"].tolist()
+
+
+def test_the_span_without_cut_leads_follows_from_the_arrivals(tmp_path: Path) -> None:
+    arrivals = read(PublicFile(csv(tmp_path))).reservations["arrival_on"]
+    first, last = PublicFile(csv(tmp_path)).unbiased(max_lead_days=30)
+    assert pd.Timestamp(first) == arrivals.min()
+    assert pd.Timestamp(last) == arrivals.max() - pd.Timedelta(days=30)
