@@ -16,6 +16,7 @@ help: ## list the targets
 		printf '  %-10s %s\n' $$name "$$text"; done
 
 setup: $(STAMP) ## make .venv and install what requirements.lock names (PYTHON=… chooses an interpreter)
+	@:
 
 demo: $(STAMP) ## tell the whole story on a real stack (DATA=file of reservations, KEEP=1 leaves it up)
 	@$(BIN)/cancellations demo $(if $(DATA),--data '$(DATA)') $(if $(KEEP),--keep)

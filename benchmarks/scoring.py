@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from benchmarks.figures import Figure, Options, Outcome, peak_memory, run
 from cancellations import settings
 from cancellations.bootstrap import App, clock, prepare
@@ -38,6 +40,14 @@ REPETITIONS, QUICK_REPETITIONS = 9, 5
 # The champion learns from the first part of the days; what it scores was booked after.
 TRAINING_SHARE = 0.4
 
+# Whatever a model needs, moving the rows should stay within reach of it: beyond this something is
+# done row by row.
+REACH_RATIO = 12
+# A month of the public file's bookings in a second.
+REACH_ROWS = 5_000
+# Beside a Prefect server, an MLflow server and a worker on a laptop of 8 GiB.
+REACH_MEMORY = 1_500
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -48,7 +58,9 @@ class Prepared:
     last: date
 
     def settings(self, database: Path) -> Settings:
-        return settings.load(home=self.home, database_url=f"sqlite:///{database}", _env_file=None)
+        return settings.load(
+            home=self.home, database_url=f"sqlite:///{database}", mlflow_tracking_uri="", mlflow_artifacts=""
+        )
 
 
 def measure(options: Options) -> Outcome:
@@ -67,17 +79,18 @@ def measure(options: Options) -> Outcome:
                 raise NotEnoughData(f"the two sides wrote different numbers of rows: {sorted(counts)}")
             rows = counts.pop()
         peak = _peak(prepared)
+    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
     figures = [
-        Figure.of("score / bare read and write", [a / b for a, b in zip(ours, bare, strict=True)], "ratio", at_most=8),
-        Figure.of("score", [rows / s for s in ours], "rows/s", at_least=10_000),
+        Figure.of("score / bare read and write", ratios, "ratio", at_most=REACH_RATIO),
+        Figure.of("score", [rows / s for s in ours], "rows/s", at_least=REACH_ROWS),
         Figure.of("bare read and write", [rows / s for s in bare], "rows/s"),
     ]
     if peak is not None:
-        figures.append(Figure.of("peak memory of a process that scores", [peak], "MiB", at_most=1_500))
+        figures.append(Figure.of("peak memory of a process that scores", [peak], "MiB", at_most=REACH_MEMORY))
     return Outcome(
         tuple(figures),
         beside="a bare read and write of the same rows by the SQLite driver, same chunks, no model",
-        input=f"{rows:,} reservations scored, {told}",
+        input=f"{rows:,} reservations scored by {threads()} thread(s), {told}",
         repetitions=len(ours),
     )
 
@@ -88,7 +101,7 @@ def _prepare(home: Path, options: Options) -> tuple[Prepared, str]:
         source = PublicFile(options.data)
     else:
         source = Simulator(START, QUICK_DAYS if options.quick else DAYS, options.seed)
-    known = settings.load(home=home, database_url="", _env_file=None)
+    known = settings.load(home=home, database_url="", mlflow_tracking_uri="", mlflow_artifacts="")
     prepare(known)
     app = App(known)
     app.ingest(source, until=date.max)
@@ -102,6 +115,11 @@ def _prepare(home: Path, options: Options) -> tuple[Prepared, str]:
         raise NotEnoughData(f"no champion as of {trained_as_of}: {'; '.join(request.detail)}")
     app.store.close()
     return Prepared(home, trained_as_of, span[1]), f"champion trained as of {trained_as_of}, {source.name}"
+
+
+def threads() -> int:
+    """As many as the embedded stack gives each of its processes."""
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def _timed(arm: Callable[[Prepared, Path], int], prepared: Prepared) -> tuple[float, int]:
@@ -119,7 +137,8 @@ def _timed(arm: Callable[[Prepared, Path], int], prepared: Prepared) -> tuple[fl
 
 def _score(prepared: Prepared, database: Path) -> int:
     app = App(prepared.settings(database))
-    scored = app.score(after=prepared.trained_as_of, until=prepared.last)
+    with threadpool_limits(threads()):
+        scored = app.score(after=prepared.trained_as_of, until=prepared.last)
     app.store.close()
     return scored.rows[scored.champion]
 
@@ -158,5 +177,4 @@ def _score_once(prepared: Prepared) -> float | None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
     sys.exit(run("scoring", "Times the score use case beside a bare read and write of the same rows.", measure))

@@ -210,7 +210,7 @@ def sources(locator: str | Path | None, settings: Settings) -> list[Source]:
             raise BadInput("no source was given and no folder is watched; name a file, or set CANCELLATIONS_WATCH")
         locator = settings.watch
     if str(locator) == SIMULATOR:
-        return [simulated()]
+        return [simulated(settings.max_lead_days)]
     path = Path(locator)
     files = sorted(f for f in path.iterdir() if _is_table(f)) if path.is_dir() else [path]
     return [

@@ -23,6 +23,9 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# A server that restarts is waited for some ten seconds; MLflow's own patience is four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 warnings.filterwarnings("ignore", message=".*noload.*")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="mlflow")
 
@@ -132,6 +135,8 @@ class MlflowRegistry:
             return self._record(known if known is not None else self._register(candidate))
 
     def _register(self, candidate: Candidate) -> ModelVersion:
+        # Set by `mlflow run`: a run of that project, maybe in another store. A version gets a run of its own.
+        os.environ.pop("MLFLOW_RUN_ID", None)
         data_digest = digest(candidate.training)
         tags = {
             "request_id": candidate.request_id,

@@ -1,10 +1,11 @@
-"""Settings, from the environment (`CANCELLATIONS_…`) or a `.env` file; every knob in one place.
+"""Settings, from the environment (`CANCELLATIONS_…`) or `.env` files; every knob in one place.
 
 Nested settings use two underscores: `CANCELLATIONS_MAIL__OWNERS='["owner@example.org"]'`.
 """
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,15 @@ class MonitorSettings(BaseModel):
     window_days: int = Field(28, ge=1, description="bookings made in this many days, looked at together")
     step_days: int = Field(7, ge=1, description="from one look to the next")
     min_rows: int = Field(300, description="below this a window is not evaluated")
+    min_matured_rows: int = Field(
+        1_500, description="matured bookings below which their loss is not evaluated: at 1,000 its error is .02"
+    )
     sample_rows: int = Field(5_000, description="seeded sample per side; Evidently's cost grows with rows")
-    column_drift: float = Field(0.5, description="importance-weighted share of drifted columns that alarms")
-    classifier_auc: float = Field(0.9, description="out-of-fold AUC of telling the window from the reference")
-    excess_loss: float = Field(0.02, description="log loss above the scores' own entropy, nats per matured booking")
+    column_drift: float = Field(0.5, gt=0, description="importance-weighted share of drifted columns that alarms")
+    classifier_auc: float = Field(0.9, gt=0, description="out-of-fold AUC of telling the window from the reference")
+    excess_loss: float = Field(
+        0.02, gt=0, description="log loss above the scores' own entropy, nats per matured booking"
+    )
     weights: dict[str, float] = Field(
         {"column drift": 1.0, "domain classifier": 1.0, "matured excess loss": 2.0},
         description="evidence weight of each signal; realised loss is the only proof of harm",
@@ -81,9 +87,7 @@ class RetrainSettings(BaseModel):
 class Settings(BaseSettings):
     """All settings. Addresses left empty are derived from `home`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="CANCELLATIONS_", env_nested_delimiter="__", env_file=".env", extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="CANCELLATIONS_", env_nested_delimiter="__", extra="ignore")
 
     home: Path = Field(Path(".cancellations"), description="folder of databases, artifacts, mails, logs")
     database_url: str = Field("", description="SQLAlchemy URL of our store; empty = SQLite in home")
@@ -137,9 +141,13 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """Settings of this process; raises `BadInput` that names each wrong setting."""
+    """Settings of this process; raises `BadInput` that names each wrong setting.
+
+    From arguments, the environment, the home's `.env`, and a `.env` in the working folder, in this order.
+    """
+    home = Path(overrides.get("home") or os.environ.get("CANCELLATIONS_HOME") or Settings.model_fields["home"].default)
     try:
-        return Settings(**overrides)
+        return Settings(_env_file=(".env", home / ".env"), **overrides)
     except ValidationError as error:
         wrong = "; ".join(
             f"CANCELLATIONS_{'__'.join(str(p).upper() for p in e['loc'])}: {e['msg']}" for e in error.errors()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cancellations import __version__
 from cancellations.errors import BadInput, CancellationsError, Refused
@@ -21,10 +22,27 @@ if TYPE_CHECKING:
     from cancellations.bootstrap import App
     from cancellations.usecases.status import Status
 
-EXIT_CODES = "Exit codes: 0 done, 1 refused by a rule, 2 usage or bad input, 3 a service is down."
+EXIT_CODES = "Exit codes: 0 done, 1 refused by a rule, 2 usage or bad input, 3 a service is down, 130 stopped by Ctrl-C."
+STOPPED = 130
+
+
+class Commands(TyperGroup):
+    """The commands; Ctrl-C ends each of them with a sentence and 130.
+
+    Typer catches Ctrl-C before `main` could, and answers with 1 or with silence, as its version will.
+    """
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write("cancellations: stopped\n")
+            raise typer.Exit(STOPPED) from None
+
 
 app = typer.Typer(
     name="cancellations",
+    cls=Commands,
     help="Keeps a reservation-cancellation model right by itself.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -61,7 +79,7 @@ def _application(home: Path) -> App:
     from cancellations import settings
     from cancellations.bootstrap import App
 
-    known = settings.load(home=home.absolute(), _env_file=(".env", home / ".env"))
+    known = settings.load(home=home.absolute())
     doorbell = None
     if os.environ.get("PREFECT_API_URL"):
         from flows.doorbell import PrefectDoorbell
@@ -89,13 +107,19 @@ def _stderr() -> Voice:
     return Voice(Console(stderr=True, soft_wrap=True, highlight=False))
 
 
-@app.callback()
-def version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         typer.echo(f"cancellations {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Keeps a reservation-cancellation model right by itself."""
 
 
 @app.command(epilog=EXIT_CODES)
@@ -117,7 +141,7 @@ def init(home: HomeOption = DEFAULT_HOME) -> None:
             "# CANCELLATIONS_MAIL__HOST=smtp.example.org\n"
         )
     with voice.working("preparing the databases"):
-        prepare(settings.load(home=home.absolute(), _env_file=(".env", dotenv)))
+        prepare(settings.load(home=home.absolute()))
     voice.say(f"home: {home.absolute()}")
     voice.say(f"settings: {dotenv}")
     voice.say(f"next: cancellations ingest FILE --home {home}, then: cancellations retrain --home {home}")
@@ -353,9 +377,6 @@ def main() -> None:
     except CancellationsError as error:
         sys.stderr.write(f"cancellations: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("cancellations: stopped\n")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ class Told:
 def tell_story(home: Path, data: Path | None, keep: bool, voice: Voice) -> Told:
     """Starts the stack on an emptied home, tells the story, stops everything it started."""
     reservations = _find(data, voice)
+    # Whatever store and registry this machine's settings name, the demo writes to its own.
+    os.environ["CANCELLATIONS_DATABASE_URL"] = f"sqlite:///{home.absolute() / 'cancellations.db'}"
+    os.environ["CANCELLATIONS_MLFLOW_TRACKING_URI"] = f"sqlite:///{home.absolute() / 'mlflow.db'}"
     with running(Stack(home, PROJECT, voice.say, fresh=True)) as stack:
         from cancellations import settings
         from cancellations.bootstrap import App

@@ -56,16 +56,31 @@ def run_live(
     prefect_port: int | None,
     mlflow_port: int | None,
 ) -> None:
-    """Runs until Ctrl-C, with the deployments on their schedules."""
+    """Runs until Ctrl-C, with the deployments on their schedules.
+
+    Mails leave by the SMTP server of the settings; where none is set, a mailbox in the home takes them.
+    """
+    from cancellations import settings
+
+    mailbox = "host" not in settings.load(home=home.absolute()).mail.model_fields_set
     if watch is not None:
         os.environ["CANCELLATIONS_WATCH"] = str(watch)
     if as_of is not None:
         os.environ["CANCELLATIONS_AS_OF"] = as_of.isoformat()
-    stack = Stack(home, PROJECT, voice.say, schedules=True, prefect_port=prefect_port, mlflow_port=mlflow_port)
+    stack = Stack(
+        home,
+        PROJECT,
+        voice.say,
+        schedules=True,
+        mailbox=mailbox,
+        prefect_port=prefect_port,
+        mlflow_port=mlflow_port,
+    )
     with running(stack):
         if watch is not None:
             voice.say(f"watching {watch}: CSV and Parquet files are ingested every five minutes, then scored")
-        voice.say(f"mails: {stack.home / 'outbox'}")
+        if mailbox:
+            voice.say(f"mails: {stack.home / 'outbox'} (no SMTP server is set: CANCELLATIONS_MAIL__HOST)")
         wait(stack, voice)
 
 

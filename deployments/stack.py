@@ -108,7 +108,8 @@ class Stack:
 
     `project` is the folder whose `prefect.yaml` is deployed and from which flows run; `say` gets a
     line of progress; `schedules` makes the deployments' schedules active; `fresh` empties the home
-    first. The ports of the two UIs may be fixed, the others are free ones.
+    first; without `mailbox` mails leave by the settings' own SMTP server. The ports of the two UIs may
+    be fixed, the others are free ones.
 
     `start()` raises `BadInput` (home or port cannot be used), `Refused` (another stack holds the
     home) or `ServiceDown` (a child did not come up: which, its exit code, its log); nothing is left
@@ -123,6 +124,7 @@ class Stack:
         schedules: bool = False,
         *,
         fresh: bool = False,
+        mailbox: bool = True,
         prefect_port: int | None = None,
         mlflow_port: int | None = None,
     ) -> None:
@@ -141,6 +143,7 @@ class Stack:
             "mlflow", self._mlflow_server, _mlflow_ready, fixed=mlflow_port, option="--mlflow-port"
         )
         self._mailbox = self._child("mailbox", self._mailbox_server, _mailbox_ready, folder=ROOT)
+        self._services = [self._server, self._mlflow, *([self._mailbox] if mailbox else [])]
         self._template = self._child("work-pool", _pool_template, _done)
         self._worker = self._child("prefect-worker", self._process_worker, self._worker_ready, folder=self.project)
         self._deploy = self._child("deploy", _deploy, _done, folder=self.project)
@@ -165,15 +168,18 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """What flow runs, and whoever talks to this stack, need in their environment."""
         direct = ",".join(filter(None, (os.environ.get("NO_PROXY", os.environ.get("no_proxy")), HOST, "localhost")))
+        mail = {
+            "CANCELLATIONS_MAIL__HOST": HOST,
+            "CANCELLATIONS_MAIL__PORT": str(self.smtp_port),
+            "CANCELLATIONS_MAIL__SECURITY": "none",
+        }
         return {
+            **(mail if self._mailbox in self._services else {}),
             "CANCELLATIONS_HOME": str(self.home),
             "CANCELLATIONS_PROJECT": str(self.project),
             "CANCELLATIONS_SCHEDULES": str(self.schedules).lower(),
             "CANCELLATIONS_PREFECT_UI": self.prefect_ui,
             "CANCELLATIONS_MLFLOW_UI": self.mlflow_ui,
-            "CANCELLATIONS_MAIL__HOST": HOST,
-            "CANCELLATIONS_MAIL__PORT": str(self.smtp_port),
-            "CANCELLATIONS_MAIL__SECURITY": "none",
             "PREFECT_API_URL": self.prefect_api,
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -199,12 +205,12 @@ class Stack:
             self._lock = self._cleanup.enter_context(homes.lock(self.home))
             if self.fresh:
                 homes.fresh(self.home)
-            for child in (self._server, self._mlflow, self._mailbox):
+            for child in self._services:
                 _choose_port(child)
             for log in (self.home / "logs").iterdir():
                 log.unlink()
-            self.say("starting Prefect, MLflow and a mailbox …")
-            self._start(self._server, self._mlflow, self._mailbox, self._template, movable=True)
+            self.say(f"starting {', '.join(child.name for child in self._services)} …")
+            self._start(*self._services, self._template, movable=True)
             self._template.wait()
             self._make_pool()
             self.say(f"deploying {self.project / 'prefect.yaml'} …")
@@ -222,7 +228,7 @@ class Stack:
 
         An interruption meanwhile only skips the order: all keepers are told and waited for.
         """
-        children = (self._template, self._deploy, self._worker, self._server, self._mlflow, self._mailbox)
+        children = (self._template, self._deploy, self._worker, *self._services)
         running = any(child.process is not None for child in children)
         began = time.monotonic()
         try:
@@ -249,7 +255,7 @@ class Stack:
 
     def check(self) -> None:
         """Raises `ServiceDown` when a child that should run has ended."""
-        for child in (self._server, self._mlflow, self._mailbox, self._worker):
+        for child in (*self._services, self._worker):
             if child.code is not None:
                 raise child.down(f"has ended with exit code {child.code}")
 

@@ -64,7 +64,7 @@ class EvidentlyMonitor:
             performance.excess_loss(
                 observation.matured_label,
                 observation.matured_probability,
-                self.settings.min_rows,
+                self.settings.min_matured_rows,
                 self.settings.excess_loss,
                 self._weight(performance.NAME),
             )

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
 
+# An alarm at one and a half times its threshold says all that a single signal can say.
+STRONGEST = 1.5
+
 
 class Verdict(StrEnum):
     """What one signal says of one window."""
@@ -57,6 +60,13 @@ class Signal:
     after: str = ""
     why: str = ""
 
+    @property
+    def strength(self) -> float:
+        """How much an alarm counts: once at its threshold, more beyond it, never more than `STRONGEST`."""
+        if self.verdict is not Verdict.ALARM or self.value is None:
+            return 0.0
+        return min(self.value / self.threshold, STRONGEST)
+
 
 def judge(value: float, threshold: float) -> Verdict:
     """Verdict of a signal that alarms from `threshold` up."""
@@ -88,12 +98,12 @@ class MonitorReport:
     columns: tuple[ColumnDrift, ...] = ()
 
     def evidence(self) -> float | None:
-        """Weight of the alarming signals as a share of all evaluated ones; None without any."""
+        """Weighted strength of the alarms over the weight of all evaluated signals; None without any."""
         evaluated = [s for s in self.signals if s.verdict is not Verdict.NOT_EVALUATED]
         total = sum(s.weight for s in evaluated)
         if total <= 0:
             return None
-        return sum(s.weight for s in evaluated if s.verdict is Verdict.ALARM) / total
+        return sum(s.weight * s.strength for s in evaluated) / total
 
     def signal(self, name: str) -> Signal | None:
         return next((s for s in self.signals if s.name == name), None)
@@ -103,12 +113,14 @@ class MonitorReport:
 class RetrainPolicy:
     """When to retrain. Days are calendar days of event time.
 
-    A window counts as drifted when its alarming signals carry at least `evidence_needed` of the
-    weight that could be evaluated: with the default weights the realised loss and one of the two
-    others, since columns drift with every season and prove no harm alone. `confirm_k` of the last
-    `confirm_n` windows must be drifted, the last one among them. `calendar_floor_days` retrains an
-    aging champion without any drift. After a request the next one waits `cooldown_days`, and no more
-    than `budget` requests are made within `budget_days`, whatever the signals say.
+    A window counts as drifted when its evidence, alarms by weight and strength over all that could be
+    evaluated, reaches `evidence_needed`: with the default weights (columns 1, classifier 1, realised
+    loss 2) the loss and one of the two others, or a loss of one and a half times its threshold alone.
+    Columns drift with every season and prove no harm: beside a loss that is in order they never
+    suffice; while too few bookings have matured to tell the loss, both of them do. `confirm_k` of the
+    last `confirm_n` windows must be drifted, the last one among them. `calendar_floor_days` retrains
+    an aging champion without any drift. After a request the next one waits `cooldown_days`, and no
+    more than `budget` requests are made within `budget_days`, whatever the signals say.
     """
 
     evidence_needed: float = 0.75

@@ -20,13 +20,14 @@ SIMULATOR = "simulator"
 NEARBY = Path("../shared/data/hotel_bookings.parquet")
 PROJECT = Path(__file__).resolve().parents[2]
 
-# The simulated world: booked when the public file's were. From its thirty-fourth week on online guests
-# cancel more easily, book earlier and are more, so that there is something to find.
+# The simulated world: booked when the public file's were. From its thirty-fifth week on guests book later,
+# more of them online, and online guests cancel more easily, so that there is something to find.
 SIMULATED_FROM, SIMULATED_DAYS, SIMULATOR_SEED = date(2015, 10, 5), 511, 20
+CHANGE = date(2016, 5, 30)
 SIMULATED_DRIFTS = (
-    Drift(DriftKind.FREE_CANCELLATION, date(2016, 5, 30), 2.0),
-    Drift(DriftKind.LEAD_TIME_SHIFT, date(2016, 5, 30), 1.8),
-    Drift(DriftKind.CHANNEL_MIX, date(2016, 5, 30), 1.5),
+    Drift(DriftKind.FREE_CANCELLATION, CHANGE, 4.0),
+    Drift(DriftKind.LEAD_TIME_SHIFT, CHANGE, 0.4),
+    Drift(DriftKind.CHANNEL_MIX, CHANGE, 4.0),
 )
 
 
@@ -53,15 +54,19 @@ def find(
     if public.sha256 and _has_checksum(kept, public.sha256):
         return _file(kept, settings, "from the cache, its checksum is right", say)
     if not public.download:
-        return _simulator("no file is there and downloads are switched off", say)
+        return _simulator(settings, "no file is there and downloads are switched off", say)
     if not (public.url and public.sha256):
-        return _simulator("no file is there and no address with checksum is set to download one", say)
+        return _simulator(settings, "no file is there and no address with checksum is set to download one", say)
     try:
         _download(public, kept)
     except httpx.RequestError as error:
-        return _simulator(f"no file is there and {public.url} cannot be reached ({_told(error)})", say)
+        return _simulator(
+            settings, f"no file is there and {httpx.URL(public.url).host} cannot be reached ({_told(error)})", say
+        )
     except httpx.HTTPStatusError as error:
-        return _simulator(f"no file is there and {public.url} answered {error.response.status_code}", say)
+        return _simulator(
+            settings, f"no file is there and {httpx.URL(public.url).host} answered {error.response.status_code}", say
+        )
     return _file(kept, settings, f"downloaded from {public.url}, its checksum is right", say)
 
 
@@ -72,13 +77,13 @@ def _file(path: Path, settings: Settings, why: str, say: Callable[[str], None]) 
     return source
 
 
-def simulated() -> Simulator:
+def simulated(max_lead_days: int | None) -> Simulator:
     """The simulated world, always the same one."""
-    return Simulator(SIMULATED_FROM, SIMULATED_DAYS, SIMULATOR_SEED, SIMULATED_DRIFTS)
+    return Simulator(SIMULATED_FROM, SIMULATED_DAYS, SIMULATOR_SEED, SIMULATED_DRIFTS, max_lead_days=max_lead_days)
 
 
-def _simulator(why: str, say: Callable[[str], None]) -> PublicFile | Simulator:
-    source = simulated()
+def _simulator(settings: Settings, why: str, say: Callable[[str], None]) -> PublicFile | Simulator:
+    source = simulated(settings.max_lead_days)
     say(f"data: {source.name}, because {why}")
     return source
 

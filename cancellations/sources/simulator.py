@@ -133,7 +133,7 @@ def simulate(start: date, days: int, seed: int, drifts: Sequence[Drift] = ()) ->
 
 
 class Simulator:
-    """`simulate` as a source; `raw` holds the canonical values."""
+    """`simulate` as a source, without leads longer than `max_lead_days`; `raw` holds the canonical values."""
 
     def __init__(
         self,
@@ -142,10 +142,12 @@ class Simulator:
         seed: int,
         drifts: Sequence[Drift] = (),
         *,
+        max_lead_days: int | None = None,
         batch_rows: int = BATCH_ROWS,
     ) -> None:
         self.first, self.last = start, start + timedelta(days=days - 1)
         self._arguments = (start, days, seed, tuple(drifts))
+        self._longest_lead = np.inf if max_lead_days is None else max_lead_days
         self._batch_rows = batch_rows
 
     @property
@@ -156,6 +158,8 @@ class Simulator:
 
     def batches(self) -> Iterator[SourceBatch]:
         table = simulate(*self._arguments)
+        lead = (table["arrival_on"] - table["booked_on"]).dt.days
+        table = table[lead <= self._longest_lead]
         table.index = pd.RangeIndex(1, len(table) + 1)
         for first in range(0, len(table), self._batch_rows):
             rows = table.iloc[first : first + self._batch_rows]

@@ -63,10 +63,11 @@ def _outside(reservations: pd.DataFrame, after: date | None, until: date) -> pd.
 
 
 def _due(outcomes: pd.DataFrame, loadable: pd.Series, after: date | None, until: date) -> pd.DataFrame:
-    due = outcomes["reservation_id"].isin(loadable) & (outcomes["known_on"] <= pd.Timestamp(until))
+    # By row, not by id: of two rows with one id the second is set aside, and its outcome with it.
+    due = outcomes.index.isin(loadable.index) & (outcomes["known_on"] <= pd.Timestamp(until))
     if after is not None:
         due &= outcomes["known_on"] > pd.Timestamp(after)
-    return outcomes[due]
+    return outcomes[due].assign(reservation_id=loadable.reindex(outcomes.index[due]))
 
 
 def _quarantined(name: str, batch: SourceBatch, problems: pd.DataFrame, rows: pd.Index) -> list[QuarantinedRow]:

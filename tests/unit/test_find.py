@@ -171,7 +171,7 @@ def test_a_refused_connection_leads_to_the_simulator(search: Search) -> None:
         taken.bind(("127.0.0.1", 0))
         source = search(url=f"http://127.0.0.1:{taken.getsockname()[1]}/bookings.csv")
     assert isinstance(source, Simulator)
-    assert search.line.startswith(f"data: {simulated().name}, because no file is there and http://127.0.0.1")
+    assert search.line.startswith(f"data: {simulated(None).name}, because no file is there and 127.0.0.1")
     assert "cannot be reached" in search.line
 
 

@@ -23,6 +23,7 @@ from cancellations.domain.retraining import (
     decide_retrain,
     judge,
 )
+from cancellations.settings import MonitorSettings
 
 POLICY = RetrainPolicy(
     evidence_needed=0.5,
@@ -42,6 +43,14 @@ def signal(verdict: Verdict, weight: float = 1.0, name: str = "column drift") ->
     value = {Verdict.ALARM: 0.9, Verdict.WATCH: 0.48, Verdict.OK: 0.1, Verdict.NOT_EVALUATED: None}[verdict]
     why = "too few rows" if value is None else ""
     return Signal(name, value, 0.5, verdict, weight, rows=500, why=why)
+
+
+def at_threshold(alarm: Signal) -> Signal:
+    return replace(alarm, value=alarm.threshold)
+
+
+def judged(value: float | None, threshold: float) -> Verdict:
+    return Verdict.NOT_EVALUATED if value is None else judge(value, threshold)
 
 
 def report(*signals: Signal) -> MonitorReport:
@@ -142,11 +151,43 @@ def test_an_unevaluated_window_tells_why() -> None:
 
 
 def test_evidence_is_the_weight_of_alarms_among_what_could_be_evaluated() -> None:
-    alarm, calm = signal(Verdict.ALARM, 1.5, "loss"), signal(Verdict.WATCH, 1.0)
+    alarm, calm = at_threshold(signal(Verdict.ALARM, 1.5, "loss")), signal(Verdict.WATCH, 1.0)
     assert report(alarm, calm).evidence() == pytest.approx(0.6)
     assert report(alarm, calm, signal(Verdict.NOT_EVALUATED, 9.0, "classifier")).evidence() == pytest.approx(0.6)
     assert UNKNOWN.evidence() is None
     assert report().evidence() is None
+
+
+def test_an_alarm_counts_more_the_further_it_is_beyond_its_threshold_up_to_a_limit() -> None:
+    strengths = [replace(DRIFTED.signals[0], value=value).strength for value in (0.5, 0.6, 0.75, 50.0)]
+    assert strengths == pytest.approx([1.0, 1.2, 1.5, 1.5])
+    assert [s.strength for s in (*CALM.signals, *UNKNOWN.signals, signal(Verdict.WATCH))] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "classifier", "loss", "drifted"),
+    [
+        (1.0, 1.0, 0.019, False),  # every column and the classifier, and no harm
+        (0.0, 0.5, 0.020, False),  # a loss at its threshold alone
+        (0.0, 0.5, 0.030, True),  # a loss well beyond it alone
+        (0.5, 0.5, 0.020, True),  # a loss with one of the others
+        (0.0, 0.9, 0.020, True),
+        (0.5, 0.9, None, True),  # no loss to be told yet: both others
+        (0.5, 0.5, None, False),
+    ],
+)
+def test_by_default_a_window_drifts_by_loss_and_another_or_by_much_loss(
+    columns: float, classifier: float, loss: float | None, drifted: bool
+) -> None:
+    settings = MonitorSettings()
+    thresholds = (settings.column_drift, settings.classifier_auc, settings.excess_loss)
+    signals = [
+        Signal(name, value, threshold, judged(value, threshold), settings.weights[name], 2_000)
+        for name, value, threshold in zip(settings.weights, (columns, classifier, loss), thresholds, strict=True)
+    ]
+    evidence = report(*signals).evidence()
+    assert evidence is not None
+    assert (evidence >= RetrainPolicy().evidence_needed) is drifted
 
 
 @pytest.mark.parametrize(
