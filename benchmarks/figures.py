@@ -101,7 +101,9 @@ class Outcome:
     repetitions: int
 
 
-def run(name: str, description: str, measure: Callable[[Options], Outcome], arguments: Sequence[str] | None = None) -> int:
+def run(
+    name: str, description: str, measure: Callable[[Options], Outcome], arguments: Sequence[str] | None = None
+) -> int:
     """Measures and prints; returns the exit code: 1 when `--check` finds a reach that is not met."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--quick", action="store_true", help="a version of about a minute")
@@ -181,9 +183,13 @@ def _holds(holds: bool | None) -> str:
 
 
 def machine() -> str:
-    """Processors, memory and system, without anything that names the machine."""
+    """Processors, how busy they were, memory and system, without anything that names the machine."""
     memory = psutil.virtual_memory().total / 2**30
-    return f"{os.cpu_count()} processors, {memory:.0f} GiB, {platform.system()} {platform.machine()}"
+    load = psutil.getloadavg()[1]
+    return (
+        f"{os.cpu_count()} processors (load of the last five minutes {load:.1f}), {memory:.0f} GiB,"
+        f" {platform.system()} {platform.machine()}"
+    )
 
 
 def versions() -> dict[str, str]:

@@ -85,7 +85,7 @@ class Latency:
     @classmethod
     def of(cls, sent: datetime, run: FlowRun) -> Latency:
         assert run.created is not None and run.start_time is not None, "a finished run has both"
-        return cls((run.created - sent).total_seconds(), (run.start_time - sent).total_seconds())
+        return cls(run.created.timestamp() - sent.timestamp(), run.start_time.timestamp() - sent.timestamp())
 
 
 def by_event(bench: Bench, name: str) -> Latency:

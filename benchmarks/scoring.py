@@ -66,9 +66,11 @@ class Prepared:
 def measure(options: Options) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="cancellations-scoring-") as folder:
         prepared, told = _prepare(Path(folder), options)
-        ours, bare, rows = [], [], 0
+        ours: list[float] = []
+        bare: list[float] = []
+        rows = 0
         for repetition in range(QUICK_REPETITIONS if options.quick else REPETITIONS):
-            arms: list[tuple[list[float], Callable[[Prepared, Path], int]]] = [(ours, _score), (bare, _bare)]
+            arms = [(ours, _score), (bare, _bare)]
             counts = set()
             # Who goes first changes, so that neither always finds the warmer disk cache.
             for seconds, arm in arms if repetition % 2 else reversed(arms):
@@ -86,7 +88,7 @@ def measure(options: Options) -> Outcome:
         Figure.of("bare read and write", [rows / s for s in bare], "rows/s"),
     ]
     if peak is not None:
-        figures.append(Figure.of("peak memory of a process that scores", [peak], "MiB", at_most=REACH_MEMORY))
+        figures.append(Figure.of("peak memory of a process that scores, once", [peak], "MiB", at_most=REACH_MEMORY))
     return Outcome(
         tuple(figures),
         beside="a bare read and write of the same rows by the SQLite driver, same chunks, no model",

@@ -15,7 +15,7 @@ from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput
 from cancellations.mail.smtp import SmtpMailer
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
-from cancellations.ports import Doorbell, LoadCounts, Monitor, Pictures, Source, StoredDecision
+from cancellations.ports import Doorbell, LoadCounts, Mailer, Monitor, Pictures, Source, StoredDecision
 from cancellations.registry import MlflowRegistry
 from cancellations.settings import Settings
 from cancellations.sources.find import SIMULATOR, find, simulated
@@ -85,6 +85,13 @@ class App:
     @cached_property
     def pictures(self) -> Pictures:
         return ReportPictures()
+
+    @property
+    def mailer(self) -> Mailer | None:
+        """None where no SMTP server is set: mails then wait for one, or for the stack's mailbox."""
+        if not self.settings.mail.is_set:
+            return None
+        return SmtpMailer(self.settings.mail, self.settings.environment)
 
     @property
     def training_policy(self) -> retrain_.TrainingPolicy:
@@ -168,7 +175,7 @@ class App:
         return deliver_.deliver(
             self.store,
             doorbell=self.doorbell,
-            mailer=SmtpMailer(self.settings.mail, self.settings.environment),
+            mailer=self.mailer,
             pictures=self.pictures,
             registry=self.registry,
             max_attempts=self.settings.message_attempts,

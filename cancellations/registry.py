@@ -10,12 +10,13 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from mlflow.entities.model_registry import ModelVersion  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import ModelSignature  # noqa: E402
 from mlflow.types import ColSpec, Schema  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from cancellations.domain.features import CATEGORICAL, NUMERIC  # noqa: E402
 from cancellations.errors import BadInput, ServiceDown  # noqa: E402
@@ -87,11 +89,16 @@ class MlflowRegistry:
         self._restore = restore
         self._trusted = list(trusted)
         self._uri = tracking_uri
+        self._place = re.sub("//[^/@]*@", "//", tracking_uri)  # without a password, for messages
         for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         mlflow.set_tracking_uri(tracking_uri)
-        self._client = mlflow.MlflowClient(tracking_uri)
         self._load_cached = lru_cache(maxsize=4)(self._load)
+
+    @cached_property
+    def _client(self) -> mlflow.MlflowClient:
+        """Made at its first use: on a database that opens it, which may fail."""
+        return mlflow.MlflowClient(self._uri)
 
     @contextmanager
     def _reach(self, doing: str) -> Iterator[None]:
@@ -99,10 +106,13 @@ class MlflowRegistry:
             yield
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise BadInput(f"MLflow at {self._uri} has no such thing, {doing}: {error.message}") from error
-            raise ServiceDown(f"MLflow at {self._uri} failed, {doing}: {error.message}") from error
+                raise BadInput(f"MLflow at {self._place} has no such thing, {doing}: {error.message}") from error
+            raise ServiceDown(f"MLflow at {self._place} failed, {doing}: {error.message}") from error
         except OSError as error:
-            raise ServiceDown(f"MLflow at {self._uri} cannot be reached, {doing}: {error}") from error
+            raise ServiceDown(f"MLflow at {self._place} cannot be reached, {doing}: {error}") from error
+        except SQLAlchemyError as error:  # while it opens a database MLflow lets these through
+            said = str(error).splitlines()[0]
+            raise ServiceDown(f"MLflow's database {self._place} cannot be used, {doing}: {said}") from error
 
     def prepare(self) -> None:
         """Creates the store's tables, the experiment and the registered model where they lack.
@@ -212,13 +222,17 @@ class MlflowRegistry:
 
     def _load(self, version: str) -> Classifier:
         import skops.io
+        from skops.io.exceptions import UntrustedTypesFoundException
 
         with self._reach(f"loading version {version}"):
             folder = Path(mlflow.artifacts.download_artifacts(f"models:/{self._name}/{version}"))
         artifact = folder / "model.skops"
         if not artifact.exists():
             raise BadInput(f"version {version} has no model.skops in {folder}; it was not registered by this project")
-        return self._restore(skops.io.load(artifact, trusted=self._trusted))
+        try:
+            return self._restore(skops.io.load(artifact, trusted=self._trusted))
+        except UntrustedTypesFoundException as error:
+            raise BadInput(f"version {version} is not loaded: {error}") from error
 
     def load(self, version: str) -> Classifier:
         """The version's model; versions never change, so the last few are kept."""

@@ -33,6 +33,11 @@ class Mail(BaseModel):
     owners: list[str] = Field(["owners@localhost"], description="who gets drift reports")
     timeout_seconds: float = Field(20.0, description="per connection; a hanging server must not hang a flow")
 
+    @property
+    def is_set(self) -> bool:
+        """Whether somebody named a server; its default is an address for examples."""
+        return "host" in self.model_fields_set
+
 
 class PublicData(BaseModel):
     """The public hotel-bookings file (Antonio, de Almeida, Nunes 2019, CC BY 4.0)."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cancellations.bootstrap import App
     from cancellations.usecases.status import Status
 
-EXIT_CODES = "Exit codes: 0 done, 1 refused by a rule, 2 usage or bad input, 3 a service is down, 130 stopped by Ctrl-C."
+EXIT_CODES = "Exit codes: 0 done, 1 refused by a rule, 2 usage or bad input, 3 a service is down, 130 Ctrl-C."
 STOPPED = 130
 
 
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
     Typer catches Ctrl-C before `main` could, and answers with 1 or with silence, as its version will.
     """
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def _send(application: App, voice: Voice) -> None:
         voice.say(f"  not sent yet: {problem}", "yellow")
     with application.store.begin() as work:
         waiting = work.pending_messages()
-    if waiting and application.doorbell is None:
+    if waiting and (application.doorbell is None or application.mailer is None):
         voice.say(f"  {len(waiting)} messages wait in the outbox; they leave while `cancellations up` runs", "yellow")
 
 
@@ -193,7 +193,7 @@ def ingest(
     if not counts:
         raise BadInput(f"{source} holds no .csv, .csv.gz or .parquet file")
     if as_json:
-        print_json(counts)
+        print_json({"loads": counts})
         return
     for c in counts:
         voice.say(

@@ -42,10 +42,12 @@ class Voice:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, dates and enums as JSON can hold them."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    return json.loads(json.dumps(value, default=str))
+    """Dataclasses, dates and enums, wherever they are in a value, as JSON can hold them."""
+    return json.loads(json.dumps(value, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def print_json(value: Any) -> None:

@@ -62,7 +62,7 @@ def run_live(
     """
     from cancellations import settings
 
-    mailbox = "host" not in settings.load(home=home.absolute()).mail.model_fields_set
+    mailbox = not settings.load(home=home.absolute()).mail.is_set
     if watch is not None:
         os.environ["CANCELLATIONS_WATCH"] = str(watch)
     if as_of is not None:

@@ -63,12 +63,18 @@ class PrefectDoorbell:
         try:
             with get_client(sync_client=True) as client:
                 deployment = client.read_deployment_by_name(RETRAIN)
-                run = client.create_flow_run_from_deployment(
-                    deployment.id,
-                    parameters={"request_id": request_id},
-                    idempotency_key=f"{request_id}:{attempt}",
-                    name=f"retrain {request_id} (attempt {attempt}, by reconcile)",
-                )
+                key = f"{request_id}:{attempt}"
+                while True:
+                    run = client.create_flow_run_from_deployment(
+                        deployment.id,
+                        parameters={"request_id": request_id},
+                        idempotency_key=key,
+                        name=f"retrain {request_id} (attempt {attempt}, by reconcile)",
+                    )
+                    if run.state is None or not run.state.is_final():
+                        break
+                    # That run ended without a claim on the request, refused or crashed: another one follows it.
+                    key = f"{key}:{run.id}"
         except ObjectNotFound as error:
             raise ServiceDown(
                 f"Prefect at {address} has no deployment {RETRAIN!r}; deploy with `prefect deploy --all`"

@@ -120,6 +120,8 @@ def _explained(url: URL, cause: BaseException | None) -> CancellationsError | No
         return BadInput(f"{url.database} cannot be opened for writing ({said}). Check its folder and your rights.")
     if isinstance(cause, sqlite3.DatabaseError) and "not a database" in said:
         return BadInput(f"{url.database} is not a SQLite database. Move it away, then run `cancellations init`.")
+    if isinstance(cause, sqlite3.DatabaseError) and "malformed" in said:
+        return BadInput(f"{url.database} is damaged ({said}). Put a copy of yours in its place, or move it away.")
     if isinstance(cause, sqlite3.OperationalError):
         return ServiceDown(f"{url.database} could not be used: {said}. Check the disk, then try again.")
     if isinstance(cause, sqlite3.IntegrityError | psycopg.IntegrityError | psycopg.DataError):

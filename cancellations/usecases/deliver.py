@@ -36,17 +36,23 @@ def deliver(
     store: Store,
     *,
     doorbell: Doorbell | None,
-    mailer: Mailer,
+    mailer: Mailer | None,
     pictures: Pictures,
     registry: Registry,
     max_attempts: int,
     owner: str,
     clock: Callable[[], datetime],
 ) -> Delivered:
-    """Sends what is due. Without a doorbell events stay where they are, and nothing is counted.
+    """Sends what is due. Without a doorbell events stay where they are, without a mailer mails do.
 
-    A message is marked sent after it left; a kill in between sends it again, with the same id.
+    A message is marked sent after it left; a kill in between sends it again, with the same id. One
+    that fails, for whatever reason, is tried again later and holds up no other.
     """
+    senders: dict[Channel, Callable[[Message], None]] = {}
+    if doorbell is not None:
+        senders[Channel.EVENT] = doorbell.ring
+    if mailer is not None:
+        senders[Channel.MAIL] = lambda message: mailer.send(_letter(message, store, pictures, registry))
     with store.begin() as work:
         token = work.acquire_lease(LEASE, owner, clock(), LEASE_TTL)
         work.commit()
@@ -54,20 +60,16 @@ def deliver(
         return Delivered(0, busy=True)
     sent, failed = 0, []
     try:
-        for channel in (Channel.EVENT, Channel.MAIL):
-            if channel is Channel.EVENT and doorbell is None:
-                continue
+        for channel, send in senders.items():
             with store.begin() as work:
                 due = work.due_messages(channel, clock(), BATCH)
             for entry in due:
                 try:
-                    if channel is Channel.EVENT and doorbell is not None:
-                        doorbell.ring(entry.message)
-                    else:
-                        mailer.send(_letter(entry.message, store, pictures, registry))
-                except CancellationsError as error:
-                    failed.append(f"{entry.message.topic} by {channel}: {error}")
-                    _postpone(entry, str(error), store, max_attempts, clock())
+                    send(entry.message)
+                except Exception as error:  # noqa: BLE001  (a message that cannot be written must not stop the rest)
+                    problem = str(error) if isinstance(error, CancellationsError) else repr(error)
+                    failed.append(f"{entry.message.topic} by {channel}: {problem}")
+                    _postpone(entry, problem, store, max_attempts, clock())
                     continue
                 with store.begin() as work:
                     work.check_lease(LEASE, token, clock(), LEASE_TTL)

@@ -1,0 +1,321 @@
+"""The command line: its help, its story on one home, its exit codes, a sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from threadpoolctl import threadpool_limits
+from typer.main import get_command
+
+from cancellations import __version__, settings
+from cancellations.bootstrap import prepare
+from deployments import home as homes
+from deployments.cli import app, main
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def sentence(self) -> str:
+        """The one line of an error; no traceback, nothing on standard output."""
+        assert self.out == ""
+        [line] = self.err.splitlines()
+        assert line.startswith("cancellations: ")
+        return line
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Run]:
+    """Runs a command in this process, in an empty folder, on the home `tmp_path/home`; no mail server answers."""
+    for name in [n for n in os.environ if n.startswith(("CANCELLATIONS_", "PREFECT_"))]:
+        monkeypatch.delenv(name)
+    # Wide, so that words which are looked for are not broken between lines.
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("CANCELLATIONS_HOME", str(tmp_path / "home"))
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    # Threads that spin on busy cores cost more than they bring to fits of a few thousand rows.
+    limits = threadpool_limits(1)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def command(*arguments: str) -> Ended:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["cancellations", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return Ended(int(left.value.code or 0), said.out, said.err)
+
+    with socket.socket() as silent:  # bound and not listening: whoever connects is refused
+        silent.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("CANCELLATIONS_MAIL__HOST", "127.0.0.1")
+        monkeypatch.setenv("CANCELLATIONS_MAIL__PORT", str(silent.getsockname()[1]))
+        yield command
+    limits.restore_original_limits()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `init` makes."""
+    home = tmp_path_factory.mktemp("cli") / "home"
+    homes.prepare(home)
+    prepare(settings.load(home=home))
+    return home
+
+
+@pytest.fixture
+def home(run: Run, empty_home: Path, tmp_path: Path) -> Path:
+    """An empty home where the commands of `run` look for it."""
+    return Path(shutil.copytree(empty_home, tmp_path / "home"))
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself_with_an_example_and_its_exit_codes(run: Run, command: str) -> None:
+    shown = run(command, "--help")
+    assert shown.code == 0
+    assert f"Example: cancellations {command}" in shown.out
+    for code in ("0 done", "1 refused by a rule", "2 usage or bad input", "3 a service is down", "130 Ctrl-C"):
+        assert code in shown.out
+    assert "--home" in shown.out
+
+
+def test_all_commands_are_there_and_listed(run: Run) -> None:
+    shown = run("--help")
+    wanted = {"init", "up", "ingest", "score", "monitor", "retrain", "status", "pause", "resume", "demo"}
+    assert wanted <= set(COMMANDS)
+    assert all(f" {command} " in shown.out for command in COMMANDS)
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version") == Ended(0, f"cancellations {__version__}\n", "")
+
+
+# --- the story ------------------------------------------------------------------------------------
+
+
+def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = "2016-01-10"
+    monkeypatch.setenv("CANCELLATIONS_GATE__MIN_ROWS", "300")
+    monkeypatch.setenv("CANCELLATIONS_GATE__BACKTEST_DAYS", "28")
+    monkeypatch.setenv("CANCELLATIONS_GATE__MIN_SKILL", "0.02")
+    monkeypatch.setenv("CANCELLATIONS_MONITOR__SAMPLE_ROWS", "500")
+    assert run("init").code == 0
+    assert run("init").code == 0  # again changes nothing
+    assert "settings:" in run("init").out and (tmp_path / "home" / ".env").is_file()
+
+    [load] = run("ingest", "simulator", "--as-of", day, "--json").json["loads"]
+    accounted = [load[k] for k in ("outside", "loaded", "unchanged", "updated", "quarantined")]
+    assert load["read"] == sum(accounted) and load["loaded"] > 5_000
+
+    trained = run("retrain", "--as-of", day, "--reason", "the first one", "--json")
+    assert (trained.code, trained.json["state"], trained.json["version"]) == (0, "candidate", "1")
+    assert "not sent yet: cancellations.champion.changed" in trained.err  # and the command went on
+
+    scored = run("score", "--as-of", day, "--json").json
+    assert scored["champion"] == "1" and scored["rows"]["1"] > 1_000
+    assert "version 1: 0 reservations scored" in run("score", "--as-of", day).out
+
+    looked = run("monitor", "--as-of", day, "--json").json
+    [stored] = looked["decisions"]
+    assert stored["report"]["window"]["end"] == day
+    assert stored["decision"]["action"] == "none"
+    assert {s["name"] for s in stored["report"]["signals"]} >= {"column drift", "matured excess loss"}
+    assert "nothing new to look at" in run("monitor", "--as-of", day).out
+
+    status = run("status", "--json")
+    assert status.code == 0
+    assert status.json["champion"]["version"] == status.json["standing"]["champion"] == "1"
+    assert status.json["challenger"] is None
+    assert status.json["last"]["report_id"] == stored["report_id"]
+    assert status.json["disagreements"] == []
+    assert [m["attempts"] for m in status.json["pending"]] == [1]
+
+    assert run("pause", "--reason", "price test", "--json").json == {"paused": "price test"}
+    told = run("status").out
+    assert "champion     version 1, trained as of 2016-01-10" in told
+    assert "retraining   paused: price test" in told
+    assert "aliases      agree with the ledger (epoch 1)" in told
+    assert run("resume", "--json").json == {"paused": None, "was": "price test"}
+    assert "was not paused" in run("resume").out
+    assert "retraining   automatic" in run("status").out
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["score"], ["monitor"], ["retrain"], ["ingest", "simulator"], ["resume"]], ids=" ".join
+)
+def test_without_a_home_the_way_to_one_is_told(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    ended = run(*arguments)
+    assert ended.code == 2
+    assert f"there is no home in {tmp_path / 'home'}; make one with: cancellations init" in ended.sentence()
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "home" / "holiday.jpg"
+    mine.parent.mkdir()
+    mine.touch()
+    ended = run("init")
+    assert ended.code == 2 and "is not a home of this project and stays untouched" in ended.sentence()
+    assert [p.name for p in mine.parent.iterdir()] == [mine.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["ingest", "gone.csv"], 2, "there is no file gone.csv"),
+        (["ingest", "other.csv"], 2, "other.csv is not the public hotel-bookings table: it lacks hotel"),
+        (["ingest", "empty"], 2, "empty holds no .csv, .csv.gz or .parquet file"),
+        (["retrain"], 1, "holds no reservations; load some first: cancellations ingest"),
+        (["score"], 1, "no champion to score with; train the first one: cancellations retrain"),
+        (["monitor"], 1, "no champion to watch; train the first one: cancellations retrain"),
+        (["retrain", "--request", "nobody"], 2, "no retrain request 'nobody' in the store"),
+        (["up", "--watch", "gone"], 2, "--watch gone: there is no such folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_a_sentence_and_an_exit_code(
+    run: Run, home: Path, arguments: list[str], code: int, told: str
+) -> None:
+    Path("other.csv").write_text("id,price\n1,2\n")
+    Path("empty").mkdir()
+    ended = run(*arguments)
+    assert ended.code == code
+    assert told in ended.sentence()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["fly"], "fly"),
+        (["score", "--as-of", "2016-13-01"], "2016-13-01"),
+        (["score", "--as-off", "2016-01-01"], "--as-off"),
+        (["ingest"], "source"),
+        (["pause"], "--reason"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_was_not_understood_ends_with_2_and_names_the_word(
+    run: Run, arguments: list[str], word: str
+) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Usage: cancellations" in ended.err
+    assert word in ended.err.lower()
+
+
+def test_a_wrong_setting_is_named(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANCELLATIONS_RETRAIN__SEED", "many")
+    monkeypatch.setenv("CANCELLATIONS_CHUNK_ROWS", "0")
+    ended = run("score")
+    assert ended.code == 2
+    assert "CANCELLATIONS_RETRAIN__SEED: " in ended.sentence()
+    assert "CANCELLATIONS_CHUNK_ROWS: " in ended.sentence()
+
+
+def test_a_registry_that_does_not_answer_is_told_within_seconds_and_the_rest_is_shown(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("pause", "--reason", "price test")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("CANCELLATIONS_MLFLOW_TRACKING_URI", address)
+        began = time.monotonic()
+        ended = run("status", "--json")
+    assert time.monotonic() - began < 30
+    assert ended.code == 3
+    assert f"MLflow at {address} failed" in ended.json["registry_problem"]
+    assert (ended.json["disagreements"], ended.json["paused"]) == (None, "price test")
+
+
+def test_a_store_that_is_no_database_is_told(run: Run, home: Path) -> None:
+    _wreck(home / "cancellations.db", 0)
+    ended = run("status")
+    assert ended.code == 2
+    assert "cancellations.db is not a SQLite database" in ended.sentence()
+
+
+def test_a_damaged_store_is_told(run: Run, home: Path) -> None:
+    _wreck(home / "cancellations.db", 4096)
+    ended = run("status")
+    assert ended.code == 2
+    assert "cancellations.db is damaged" in ended.sentence()
+
+
+def test_a_registry_that_is_no_database_is_told(run: Run, home: Path) -> None:
+    _wreck(home / "mlflow.db", 0)
+    ended = run("status")
+    assert ended.code == 3
+    assert "mlflow.db cannot be used" in ended.out and "not a database" in ended.out
+
+
+def _wreck(database: Path, start: int) -> None:
+    content = bytearray(database.read_bytes())
+    content[start:] = b"\xff" * (len(content) - start)
+    for path in database.parent.glob(f"{database.name}*"):
+        path.unlink()
+    database.write_bytes(content)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("command", ["init", "status", "score"])
+def test_a_home_that_cannot_be_written_is_told(run: Run, home: Path, command: str) -> None:
+    home.chmod(0o500)
+    try:
+        ended = run(command)
+    finally:
+        home.chmod(0o700)
+    assert ended.code == 2
+    assert f"{home} cannot be used as home: Permission denied" in ended.sentence()
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_says_so_and_ends_with_130(home: Path, number: signal.Signals) -> None:
+    pipe = home.parent / "never-ending.csv"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "deployments.cli", "ingest", str(pipe), "--home", str(home)]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        pipe.open("wb"),
+    ):  # returns once the command reads from it
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "cancellations: stopped\n")
