@@ -447,5 +447,6 @@ class Doorbell(Protocol):
         ...
 
     def start_retrain(self, request_id: str, attempt: int) -> str:
-        """Starts the retrain flow once per (request, attempt); returns the run's id."""
+        """Starts the retrain flow for a request, unless a run of this attempt is on its way already;
+        returns the id of that one run."""
         ...

@@ -74,7 +74,7 @@ class PrefectDoorbell:
                     if run.state is None or not run.state.is_final():
                         break
                     # That run ended without a claim on the request, refused or crashed: another one follows it.
-                    key = f"{key}:{run.id}"
+                    key = f"{request_id}:{attempt}:{run.id}"
         except ObjectNotFound as error:
             raise ServiceDown(
                 f"Prefect at {address} has no deployment {RETRAIN!r}; deploy with `prefect deploy --all`"

@@ -54,10 +54,9 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class DriftDetected(Fact):
-    """The monitor confirmed drift of the champion's world; a retrain is requested."""
+class RetrainRequested(Fact):
+    """A look at a window ended with a request; what the two kinds of it have in common."""
 
-    topic: ClassVar[str] = "cancellations.drift.detected"
     rings: ClassVar[bool] = True
     request_id: str
     report_id: str
@@ -68,17 +67,17 @@ class DriftDetected(Fact):
 
 
 @dataclass(frozen=True)
-class RetrainDue(Fact):
+class DriftDetected(RetrainRequested):
+    """The monitor confirmed drift of the champion's world; a retrain is requested."""
+
+    topic: ClassVar[str] = "cancellations.drift.detected"
+
+
+@dataclass(frozen=True)
+class RetrainDue(RetrainRequested):
     """The champion passed its calendar floor without drift; a retrain is requested."""
 
     topic: ClassVar[str] = "cancellations.retrain.due"
-    rings: ClassVar[bool] = True
-    request_id: str
-    report_id: str
-    champion: str
-    window_start: date
-    window_end: date
-    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ the last n windows, and keeps a calendar floor: a model older than that is retra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -98,12 +99,14 @@ class MonitorReport:
     columns: tuple[ColumnDrift, ...] = ()
 
     def evidence(self) -> float | None:
-        """Weighted strength of the alarms over the weight of all evaluated signals; None without any."""
-        evaluated = [s for s in self.signals if s.verdict is not Verdict.NOT_EVALUATED]
-        total = sum(s.weight for s in evaluated)
-        if total <= 0:
+        """Weighted strength of the alarms over the weight of all signals; None when none was evaluated.
+
+        A signal that could not be evaluated brings no evidence, for or against.
+        """
+        if all(s.verdict is Verdict.NOT_EVALUATED for s in self.signals):
             return None
-        return sum(s.weight * s.strength for s in evaluated) / total
+        total = sum(s.weight for s in self.signals)
+        return sum(s.weight * s.strength for s in self.signals) / total if total > 0 else None
 
     def signal(self, name: str) -> Signal | None:
         return next((s for s in self.signals if s.name == name), None)
@@ -113,14 +116,13 @@ class MonitorReport:
 class RetrainPolicy:
     """When to retrain. Days are calendar days of event time.
 
-    A window counts as drifted when its evidence, alarms by weight and strength over all that could be
-    evaluated, reaches `evidence_needed`: with the default weights (columns 1, classifier 1, realised
-    loss 2) the loss and one of the two others, or a loss of one and a half times its threshold alone.
-    Columns drift with every season and prove no harm: beside a loss that is in order they never
-    suffice; while too few bookings have matured to tell the loss, both of them do. `confirm_k` of the
-    last `confirm_n` windows must be drifted, the last one among them. `calendar_floor_days` retrains
-    an aging champion without any drift. After a request the next one waits `cooldown_days`, and no
-    more than `budget` requests are made within `budget_days`, whatever the signals say.
+    A window counts as drifted when its evidence, alarms by weight and strength, reaches
+    `evidence_needed`: with the default weights (columns 1, classifier 1, realised loss 2) the loss and
+    one of the two others, or a loss of one and a half times its threshold alone. Columns drift with
+    every season and prove no harm, so without the loss they never suffice. `confirm_k` of the last
+    `confirm_n` windows must be drifted, the last one among them. `calendar_floor_days` retrains an
+    aging champion without any drift. After a request the next one waits `cooldown_days`, and no more
+    than `budget` requests are made within `budget_days`, whatever the signals say.
     """
 
     evidence_needed: float = 0.75
@@ -199,7 +201,8 @@ def _describe(report: MonitorReport, policy: RetrainPolicy) -> str:
         return f"no signal could be evaluated ({why})"
     alarms = [f"{s.name} {s.value:.3f} >= {s.threshold:g}" for s in report.signals if s.verdict is Verdict.ALARM]
     told = ", ".join(alarms) if alarms else "no alarm"
-    return f"evidence {evidence:.2f} of {policy.evidence_needed:g} needed: {told}"
+    # Rounded down: evidence that just misses should not read as if it had not.
+    return f"evidence {math.floor(evidence * 100) / 100:.2f} of {policy.evidence_needed:g} needed: {told}"
 
 
 def _held(today: date, history: RetrainHistory, policy: RetrainPolicy) -> str | None:
