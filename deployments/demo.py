@@ -72,7 +72,11 @@ def tell_story(home: Path, data: Path | None, keep: bool, voice: Voice) -> Told:
         with deployed(stack.check) as server:
             told = _Story(reservations, App(settings.load()), server, voice).tell()
             told.facts["story took"] = f"{time.monotonic() - began:.0f} s, {server.finished} deployed runs"
-        told.facts |= {"Prefect": stack.prefect_ui, "MLflow": stack.mlflow_ui, "home": str(stack.home)}
+        told.facts |= {
+            "Prefect": stack.prefect_ui,
+            "MLflow": stack.mlflow_ui,
+            "ask it": f"cancellations status --home {home}",
+        }
         _summary(told, voice, keep)
         if keep:
             wait(stack, voice)
