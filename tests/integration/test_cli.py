@@ -292,11 +292,12 @@ def _wreck(database: Path, start: int) -> None:
     database.write_bytes(content)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 @pytest.mark.parametrize("command", ["init", "status", "score"])
 def test_a_home_that_cannot_be_written_is_told(run: Run, home: Path, command: str) -> None:
     home.chmod(0o500)
     try:
+        if os.access(home, os.W_OK):
+            pytest.skip("root may write everywhere")
         ended = run(command)
     finally:
         home.chmod(0o700)

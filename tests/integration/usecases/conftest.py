@@ -1,0 +1,98 @@
+"""Worlds at three points of their story, made once and copied for each test that wants one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from threadpoolctl import threadpool_limits
+from world import FIRST, SECOND, Snapshot, World, registry
+
+from cancellations.domain.retraining import RequestState
+from cancellations.model import GradientBoosting
+from cancellations.store import SqlStore, open_store, upgrade
+
+
+@dataclass(frozen=True)
+class Story:
+    """`loaded`: bookings and outcomes until SECOND. `trained`: version 1 is champion, trained as of
+    FIRST by the full recipe. `challenged`: version 2, as of SECOND, stands beside the champion."""
+
+    loaded: Snapshot
+    trained: Snapshot
+    challenged: Snapshot
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    # Fits of a few thousand rows: threads that spin on busy cores cost more than they bring.
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("story")
+    home, artifacts = folder / "home", folder / "artifacts"
+    home.mkdir()
+    url = f"sqlite:///{home / 'cancellations.db'}"
+    upgrade(url)
+    world = World(open_store(url), registry(f"sqlite:///{home / 'mlflow.db'}", artifacts))
+    world.registry.prepare()
+
+    world.ingest(until=SECOND)
+    loaded = Snapshot.of(home, artifacts, folder / "loaded")
+    assert world.retrain(world.request(FIRST), trainer=GradientBoosting()).state is RequestState.CANDIDATE
+    trained = Snapshot.of(home, artifacts, folder / "trained")
+    assert world.retrain(world.request(SECOND)).state is RequestState.CANDIDATE
+    challenged = Snapshot.of(home, artifacts, folder / "challenged")
+    world.store.close()
+    return Story(loaded, trained, challenged)
+
+
+@pytest.fixture
+def loaded(story: Story, tmp_path: Path) -> Iterator[World]:
+    """Bookings, and nobody who serves."""
+    yield from _open(story.loaded, tmp_path)
+
+
+@pytest.fixture
+def trained(story: Story, tmp_path: Path) -> Iterator[World]:
+    """Version 1 serves."""
+    yield from _open(story.trained, tmp_path)
+
+
+@pytest.fixture
+def challenged(story: Story, tmp_path: Path) -> Iterator[World]:
+    """Version 1 serves, version 2 stands beside it."""
+    yield from _open(story.challenged, tmp_path)
+
+
+@pytest.fixture
+def serving(store: SqlStore, trained: World) -> World:
+    """Version 1 serves on an otherwise empty store, of either database."""
+    with trained.store.begin() as work:
+        record = work.version("1")
+        standing = work.standing()
+    assert record is not None
+    with store.begin() as work:
+        work.add_version(record, trained.clock())
+        work.change_standing(
+            work.standing(),
+            champion=standing.champion,
+            challenger=standing.challenger,
+            reason="first champion",
+            request_id=record.request_id,
+            as_of=FIRST,
+            now=trained.clock(),
+        )
+        work.commit()
+    return World(store, trained.registry)
+
+
+def _open(snapshot: Snapshot, folder: Path) -> Iterator[World]:
+    world = snapshot.copy(folder / "world")
+    yield world
+    world.store.close()

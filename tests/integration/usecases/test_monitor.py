@@ -1,0 +1,232 @@
+"""Looking: one decision a window, written whole with all that follows from it, or not at all."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from threading import Barrier
+
+import mlflow.artifacts
+import numpy as np
+import pandas as pd
+import pytest
+from world import FIRST, POLICY, SECOND, START, WEEK, CutOff, Given, GivenMonitor, PowerCut, World
+
+from cancellations.domain.events import DriftDetected, Message, RetrainDue
+from cancellations.domain.features import FEATURES
+from cancellations.domain.labels import maturity
+from cancellations.domain.retraining import Action, RequestState, RetrainPolicy, RetrainRequest
+from cancellations.errors import Refused
+from cancellations.ports import Observation, StoredDecision
+
+W1, W2, W3, W4 = (FIRST + n * WEEK for n in (1, 2, 3, 4))  # last days of windows
+AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1)
+
+
+def decisions(world: World) -> list[StoredDecision]:
+    with world.store.begin() as work:
+        return work.decisions()
+
+
+def requests(world: World) -> list[RetrainRequest]:
+    with world.store.begin() as work:
+        return work.requests()
+
+
+def messages(world: World) -> list[Message]:
+    with world.store.begin() as work:
+        return [entry.message for entry in work.pending_messages()]
+
+
+# --- what a decision writes -----------------------------------------------------------------------
+
+
+def test_a_confirmed_drift_writes_decision_request_event_and_mail_that_name_each_other(serving: World) -> None:
+    looked = serving.monitor(GivenMonitor([W1, W2]), until=W2, after=FIRST)
+    quiet, acted = looked.decisions
+    assert (quiet.decision.action, quiet.request_id) == (Action.NONE, None)
+    assert acted.decision.action is Action.RETRAIN_DRIFT
+    assert looked.acted == acted
+    assert decisions(serving) == [acted, quiet]
+    [request] = requests(serving)
+    assert request == RetrainRequest(
+        str(acted.request_id), W2, "drift confirmed", report_id=acted.report_id, champion="1"
+    )
+    told = messages(serving)
+    assert [(m.channel.value, m.topic) for m in told] == [(c, DriftDetected.topic) for c in ("event", "mail")]
+    for message in told:
+        assert message.payload["request_id"] == request.request_id
+        assert message.payload["report_id"] == acted.report_id
+        assert message.payload["reasons"] == list(acted.decision.reasons)
+
+
+def test_evidentlys_page_of_a_decision_to_act_is_kept_with_the_champion_and_of_others_not(trained: World) -> None:
+    end = W2 + timedelta(days=3)  # worlds share their artifacts: no other test looks at these days
+    looked = trained.monitor(GivenMonitor([end]), until=end, after=end - 2 * WEEK, policy=AT_ONCE)
+    quiet, acted = (f"reports/{d.report_id}" for d in looked.decisions)
+    run_id = trained.registry._client.get_model_version("cancellations", "1").run_id
+    reports = [f.path for f in trained.registry._client.list_artifacts(run_id, "reports")]
+    assert acted in reports and quiet not in reports
+    page = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=f"{acted}/evidently.html")
+    assert Path(page).read_text() == "<html>the page</html>"
+
+
+def test_an_old_champion_is_retrained_on_the_calendar_and_the_event_says_so(serving: World) -> None:
+    looked = serving.monitor(GivenMonitor(), until=W3, after=FIRST, policy=RetrainPolicy(calendar_floor_days=14))
+    assert [d.decision.action for d in looked.decisions] == [Action.NONE, Action.RETRAIN_CALENDAR]
+    assert serving.topics() == [("event", RetrainDue.topic), ("mail", RetrainDue.topic)]
+    assert requests(serving)[0].as_of == W2
+
+
+@pytest.mark.parametrize(("method", "nth"), [("add_request", 0), ("add_messages", 0), ("commit", 0)])
+def test_a_death_while_deciding_leaves_nothing_and_the_next_look_writes_all(
+    serving: World, method: str, nth: int
+) -> None:
+    with pytest.raises(PowerCut):
+        serving.monitor(
+            GivenMonitor([W1]), until=W1, after=FIRST, policy=AT_ONCE, store=CutOff(serving.store, method, nth)
+        )
+    assert (decisions(serving), requests(serving), messages(serving)) == ([], [], [])
+
+    looked = serving.monitor(GivenMonitor([W1]), until=W1, after=FIRST, policy=AT_ONCE)
+    assert decisions(serving) == list(looked.decisions)
+    assert len(decisions(serving)) == len(requests(serving)) == 1
+    assert len(messages(serving)) == 2
+
+
+# --- which windows --------------------------------------------------------------------------------
+
+
+def test_two_monitors_at_once_decide_a_window_once(serving: World) -> None:
+    barrier = Barrier(2)
+
+    @dataclass
+    class Together(GivenMonitor):
+        def measure(self, observation: Observation) -> Given:
+            barrier.wait()  # both have seen that the window has no decision
+            return super().measure(observation)
+
+    def look(_: int) -> int:
+        return len(serving.monitor(Together([W1]), until=W1, after=FIRST, policy=AT_ONCE).decisions)
+
+    with ThreadPoolExecutor(2) as pool:
+        taken = list(pool.map(look, range(2)))
+    assert sorted(taken) == [0, 1]
+    assert len(decisions(serving)) == len(requests(serving)) == 1
+    assert len(messages(serving)) == 2
+
+
+def test_a_window_that_has_its_decision_is_passed_over(serving: World) -> None:
+    serving.monitor(GivenMonitor(), until=W2, after=FIRST)
+    before = decisions(serving)
+    watch = GivenMonitor([W1, W2])
+    again = serving.monitor(watch, until=W2, after=FIRST)
+    assert (again.decisions, again.known) == ((), 2)
+    assert watch.seen == []
+    assert decisions(serving) == before
+
+
+def test_it_stops_after_a_decision_to_act(serving: World) -> None:
+    watch = GivenMonitor([W1, W2, W3, W4])
+    looked = serving.monitor(watch, until=W4, after=FIRST)
+    assert [d.report.window.end for d in looked.decisions] == [W1, W2]
+    assert [o.end for o in watch.seen] == [W1, W2]
+
+
+def test_without_a_start_the_first_look_is_one_and_later_ones_go_on_from_the_last(serving: World) -> None:
+    first = serving.monitor(GivenMonitor(), until=W1)
+    assert [d.report.window.end for d in first.decisions] == [W1]
+    nothing = serving.monitor(GivenMonitor(), until=W2 - timedelta(days=1))
+    assert (nothing.decisions, nothing.known) == ((), 0)
+    caught_up = serving.monitor(GivenMonitor(), until=W4 + timedelta(days=3))
+    assert [d.report.window.end for d in caught_up.decisions] == [W2, W3, W4]
+
+
+def test_a_new_champion_is_not_blamed_for_the_windows_of_the_old_one(challenged: World) -> None:
+    challenged.monitor(GivenMonitor([W1]), until=W1, after=FIRST)
+    with challenged.store.begin() as work:
+        work.change_standing(
+            work.standing(),
+            champion="2",
+            challenger=None,
+            reason="promoted",
+            request_id=None,
+            as_of=W1,
+            now=challenged.clock(),
+        )
+        work.commit()
+    looked = challenged.monitor(GivenMonitor([W2, W3]), until=W3, after=W1)
+    assert [d.report.champion for d in looked.decisions] == ["2", "2"]
+    assert [d.decision.action for d in looked.decisions] == [Action.NONE, Action.RETRAIN_DRIFT]
+
+
+# --- what holds it back ---------------------------------------------------------------------------
+
+
+def assert_held(world: World, why: str, last: date = W1) -> None:
+    before = world.topics(), requests(world)
+    looked = world.monitor(GivenMonitor([last]), until=last, after=last - WEEK, policy=AT_ONCE)
+    [held] = looked.decisions
+    assert held.decision.action is Action.HOLD
+    assert held.decision.reasons[-1] == why
+    assert held.request_id is None and looked.acted is None
+    assert (world.topics(), requests(world)) == before
+
+
+def test_it_holds_while_a_request_is_pending(serving: World) -> None:
+    request = serving.automatic(FIRST)
+    assert_held(serving, f"held: request {request.request_id} has not ended")
+    serving.update(request, state=RequestState.RUNNING)
+    assert_held(serving, f"held: request {request.request_id} has not ended", W2)
+
+
+def test_it_holds_while_a_challenger_is_undecided(challenged: World) -> None:
+    assert_held(challenged, "held: the trial of challenger 2 has not ended")
+
+
+def test_it_holds_while_paused_and_goes_on_after(serving: World) -> None:
+    serving.pause("price test")
+    assert_held(serving, "held: automatic retraining is paused (price test)")
+    with serving.store.begin() as work:
+        work.resume()
+        work.commit()
+    looked = serving.monitor(GivenMonitor([W2]), until=W2, policy=AT_ONCE)
+    assert looked.acted is not None
+
+
+def test_without_a_champion_looking_is_refused_with_the_way_out(loaded: World) -> None:
+    with pytest.raises(Refused, match=r"no champion to watch.*cancellations retrain"):
+        loaded.monitor(GivenMonitor(), until=FIRST)
+
+
+# --- what it looks at -----------------------------------------------------------------------------
+
+
+def test_it_sees_the_windows_scored_bookings_and_the_labels_final_since_the_training(trained: World) -> None:
+    trained.score(until=SECOND)
+    watch = GivenMonitor()
+    trained.monitor(watch, until=SECOND, after=FIRST)
+    seen = watch.seen[-1]
+    assert (seen.champion, seen.start, seen.end) == ("1", SECOND - timedelta(days=13), SECOND)
+    with trained.store.begin() as work:
+        window = work.scored("1", seen.start, seen.end)
+        history = work.history(booked_until=SECOND, known_until=SECOND)
+    assert list(seen.current.columns) == list(FEATURES)
+    assert len(seen.current) == len(window) > 500
+    assert np.array_equal(seen.probability, window["probability"])
+    final = maturity(history, POLICY.labels)
+    since = (final > pd.Timestamp(FIRST)) & (final <= pd.Timestamp(SECOND))
+    assert len(seen.matured_label) == len(seen.matured_probability) == since.sum() > 300
+    assert set(seen.matured_label) == {0.0, 1.0}
+    assert len(seen.reference) == POLICY.reference_rows
+    # The model knows something: bookings that ended as cancelled had the higher scores.
+    cancelled = seen.matured_label == 1
+    assert seen.matured_probability[cancelled].mean() > seen.matured_probability[~cancelled].mean() + 0.1
+
+
+def test_a_window_without_bookings_is_measured_as_empty(serving: World) -> None:
+    watch = GivenMonitor()
+    serving.monitor(watch, until=START, after=START - WEEK)
+    assert len(watch.seen[0].current) == len(watch.seen[0].probability) == len(watch.seen[0].matured_label) == 0

@@ -1,0 +1,172 @@
+"""Picking up: what was lost on the way goes on, what cannot go on ends, aliases follow the ledger."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from world import FIRST, PATIENCE, POLICY, SECOND, GivenMonitor, World, registry
+
+from cancellations.domain.events import RetrainFailed
+from cancellations.domain.retraining import RequestState
+from cancellations.errors import CancellationsError
+from cancellations.usecases.reconcile import Reconciled
+from cancellations.usecases.retrain import LEASE
+
+NOTHING = Reconciled()
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    # On SQLite alone: what is promised here stands on transactions that test_store.py tries on both.
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def test_a_request_whose_event_was_lost_is_started_once_its_patience_is_over(trained: World) -> None:
+    request = trained.automatic(SECOND)
+    trained.clock.now += PATIENCE - timedelta(milliseconds=1)
+    assert trained.reconcile() == NOTHING
+    trained.clock.advance(milliseconds=1)
+    found = trained.reconcile()
+    assert found == Reconciled(started=(f"request {request.request_id} as run run-of-{request.request_id}-1",))
+
+    done = trained.retrain(request)  # what that run does
+    assert done.state is RequestState.CANDIDATE
+    trained.clock.advance(days=1)
+    assert trained.reconcile() == NOTHING
+
+
+def test_asking_again_asks_for_the_same_attempt(serving: World) -> None:
+    request = serving.automatic(SECOND)
+    for _ in range(3):
+        serving.clock.now += PATIENCE
+        serving.reconcile()
+    assert set(serving.orchestrator.asked) == {(request.request_id, 1)}
+
+
+def test_a_failed_attempt_gets_its_next_one_at_once(serving: World) -> None:
+    request = serving.update(serving.automatic(SECOND), attempts=1)
+    serving.reconcile()
+    assert serving.orchestrator.asked == [(request.request_id, 2)]
+
+
+def test_a_dead_workers_request_is_recovered_and_started_again(serving: World) -> None:
+    request = serving.update(serving.automatic(SECOND), state=RequestState.RUNNING, attempts=1)
+    serving.acquire(LEASE, "dead")
+    assert serving.reconcile() == NOTHING  # for all that is known it works
+    serving.clock.now += POLICY.lease_ttl
+    found = serving.reconcile()
+    assert found.recovered == (request.request_id,)
+    assert serving.orchestrator.asked == [(request.request_id, 2)]
+    stored = serving.stored(request)
+    assert (stored.state, stored.detail) == (RequestState.WAITING, ("attempt 1: its worker died",))
+
+
+def test_a_request_whose_worker_died_on_the_last_attempt_fails_with_a_mail(serving: World) -> None:
+    request = serving.update(
+        serving.automatic(SECOND), state=RequestState.RUNNING, attempts=POLICY.max_attempts, detail=("attempt 2: x",)
+    )
+    assert serving.reconcile() == Reconciled(failed=(request.request_id,))
+    assert serving.stored(request).state is RequestState.FAILED
+    assert serving.stored(request).detail == ("attempt 2: x", "attempt 3: its worker died")
+    assert serving.topics() == [("mail", RetrainFailed.topic)]
+    assert serving.reconcile() == NOTHING
+    assert serving.orchestrator.asked == []
+
+
+def test_a_pause_is_respected_and_a_persons_request_is_not_kept_by_it(serving: World) -> None:
+    serving.ingest(until=FIRST)
+    automatic, asked = serving.automatic(FIRST), serving.request(SECOND)
+    serving.pause()
+    serving.clock.now += PATIENCE
+    serving.reconcile()
+    assert serving.orchestrator.asked == [(asked.request_id, 1)]
+    with serving.store.begin() as work:
+        work.resume()
+        work.commit()
+    serving.reconcile()
+    assert (automatic.request_id, 1) in serving.orchestrator.asked
+
+
+def test_a_request_that_cannot_be_started_is_told_and_keeps_waiting(serving: World) -> None:
+    request = serving.automatic(SECOND)
+    serving.clock.now += PATIENCE
+    alone = serving.reconcile(doorbell=False)
+    assert alone.problems == (
+        f"request {request.request_id} is overdue and there is no Prefect server to start it with",
+    )
+    serving.orchestrator.down = True
+    assert serving.reconcile().problems == (f"request {request.request_id}: the orchestrator does not answer",)
+    assert serving.stored(request) == request
+
+
+# --- aliases --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("moved", "told"),
+    [
+        ({"champion": "2"}, ["alias 'champion' is version 2, the ledger says version 1"]),
+        ({"challenger": None}, ["alias 'challenger' is nobody, the ledger says version 2"]),
+        (
+            {"champion": None, "challenger": "1"},
+            [
+                "alias 'champion' is nobody, the ledger says version 1",
+                "alias 'challenger' is version 1, the ledger says version 2",
+            ],
+        ),
+    ],
+)
+def test_an_alias_moved_by_hand_is_told_by_status_and_put_back(
+    challenged: World, moved: dict[str, str | None], told: list[str]
+) -> None:
+    assert challenged.status().disagreements == ()
+    for alias, version in moved.items():
+        challenged.registry.set_alias(alias, version)
+    assert challenged.status().disagreements == tuple(told)
+    assert challenged.reconcile().aliases == tuple(told)
+    assert challenged.registry.aliases() == {"champion": "1", "challenger": "2"}
+    assert challenged.reconcile() == NOTHING
+
+
+def test_an_alias_of_a_place_that_nobody_holds_is_taken_away(trained: World) -> None:
+    trained.registry.set_alias("challenger", "1")
+    trained.registry.set_alias("of-somebody", "1")
+    assert trained.reconcile().aliases == ("alias 'challenger' is version 1, the ledger says nobody",)
+    assert trained.registry.aliases() == {"champion": "1", "of-somebody": "1"}
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+def test_status_shows_who_stands_what_was_decided_and_what_waits(challenged: World) -> None:
+    looked = challenged.monitor(GivenMonitor([SECOND]), until=SECOND)
+    challenged.pause("price test")
+    waiting = challenged.automatic(SECOND)
+    found = challenged.status()
+    assert found.champion is not None and found.champion.version == "1"
+    assert found.challenger is not None and found.challenger.version == "2"
+    assert found.last == looked.decisions[-1]
+    assert found.open_requests == (waiting,)
+    assert [r.version for r in found.ended_requests] == ["1", "2"]
+    assert [e.message.channel.value for e in found.pending] == ["mail", "mail"]
+    assert (found.paused, len(found.ledger), found.registry_problem) == ("price test", 2, None)
+
+
+def test_status_survives_a_registry_that_does_not_answer(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        gone = registry(address)
+        found = trained.status(gone)
+        assert found.disagreements is None
+        assert f"MLflow at {address} failed" in str(found.registry_problem)
+        assert found.champion is not None and found.champion.version == "1"
+        with pytest.raises(CancellationsError):
+            trained.reconcile(registry=gone)

@@ -1,0 +1,396 @@
+"""A small world for the use cases: real store, real registry, real model; time stands still until told.
+
+What stands on the far side of a port and takes a server or seconds to start is written by hand here:
+`Orchestrator` for the doorbell, `GivenMonitor` for Evidently, `QuickTrainer` for a full training.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cancellations.domain.events import Message
+from cancellations.domain.features import FEATURES
+from cancellations.domain.labels import LabelRule
+from cancellations.domain.promotion import GatePolicy
+from cancellations.domain.reservation import NAMES, OUTCOME_NAMES
+from cancellations.domain.retraining import MonitorReport, RetrainPolicy, RetrainRequest, Signal, Window, judge
+from cancellations.errors import ServiceDown
+from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
+from cancellations.ports import (
+    Classifier,
+    LoadCounts,
+    Mailer,
+    Observation,
+    Pictures,
+    Registry,
+    Source,
+    SourceBatch,
+    Store,
+    Trainer,
+    UnitOfWork,
+)
+from cancellations.registry import MlflowRegistry
+from cancellations.sources.simulator import Simulator
+from cancellations.store import SqlStore, open_store
+from cancellations.usecases.deliver import Delivered, deliver
+from cancellations.usecases.ingest import ingest
+from cancellations.usecases.monitor import Monitored, Rhythm, monitor
+from cancellations.usecases.reconcile import Reconciled, reconcile
+from cancellations.usecases.retrain import TrainingPolicy, request_training, retrain
+from cancellations.usecases.score import Scored, score
+from cancellations.usecases.status import Status, status
+
+# Some hundred bookings a day. By FIRST enough have matured for a champion, by SECOND for a challenger.
+START, DAYS = date(2016, 5, 2), 84
+FIRST, SECOND = date(2016, 7, 10), date(2016, 7, 24)
+NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
+WEEK = timedelta(days=7)
+POLICY = TrainingPolicy(
+    labels=LabelRule(),
+    gate=GatePolicy(backtest_days=28, min_rows=300),
+    seed=20,
+    reference_rows=500,
+    lease_ttl=timedelta(minutes=15),
+    max_attempts=3,
+)
+PATIENCE = timedelta(minutes=3)
+
+
+def simulator(days: int = DAYS) -> Simulator:
+    return Simulator(START, days, seed=7)
+
+
+@dataclass
+class Clock:
+    """Wall time in the hand of the test."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **time: float) -> None:
+        self.now += timedelta(**time)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A source that holds one frame, with whatever is wrong in it."""
+
+    rows: pd.DataFrame
+    name: str = "table"
+
+    def batches(self) -> Iterator[SourceBatch]:
+        rows = self.rows.set_axis(pd.RangeIndex(1, len(self.rows) + 1))
+        told = rows[list(OUTCOME_NAMES)].dropna()
+        yield SourceBatch(rows, rows[list(NAMES)], told)
+
+
+class QuickTrainer(GradientBoosting):
+    """The real pipeline with a fifth of its trees; each column counts as much as any other."""
+
+    _settings = GradientBoosting._settings | {"max_iter": 20}
+
+    def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
+        return dict.fromkeys(FEATURES, 1 / len(FEATURES))
+
+
+class NaiveTrainer(QuickTrainer):
+    """Knows less than the base rate: its labels are shuffled. No gate may let it pass."""
+
+    def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Model:
+        return super().fit(features, np.random.default_rng(seed).permutation(label), weight, seed)
+
+
+@dataclass
+class BrokenTrainer(QuickTrainer):
+    """Calls `breaks` where a fit should be."""
+
+    breaks: Callable[[], object]
+    fits: int = 0
+
+    def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Model:
+        self.fits += 1
+        self.breaks()
+        return super().fit(features, label, weight, seed)
+
+
+@dataclass
+class Orchestrator:
+    """A doorbell that keeps what it hears, and like Prefect makes one run for each (request, attempt)."""
+
+    rung: list[Message] = field(default_factory=list)
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    down: bool = False
+
+    def ring(self, message: Message) -> None:
+        self._answer()
+        self.rung.append(message)
+
+    def start_retrain(self, request_id: str, attempt: int) -> str:
+        self._answer()
+        self.asked.append((request_id, attempt))
+        return f"run-of-{request_id}-{attempt}"
+
+    def _answer(self) -> None:
+        if self.down:
+            raise ServiceDown("the orchestrator does not answer")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A measurement that somebody has decided beforehand."""
+
+    report: MonitorReport
+    page: str | None = "<html>the page</html>"
+
+    def save_html(self, path: Path) -> Path | None:
+        if self.page is None:
+            return None
+        path.write_text(self.page)
+        return path
+
+
+@dataclass
+class GivenMonitor:
+    """Reports loss beyond its threshold in the windows that end on the days of `alarms`."""
+
+    alarms: Sequence[date] = ()
+    seen: list[Observation] = field(default_factory=list)
+
+    def measure(self, observation: Observation) -> Given:
+        self.seen.append(observation)
+        value = 0.05 if observation.end in self.alarms else 0.001
+        signal = Signal("matured excess loss", value, 0.02, judge(value, 0.02), 2.0, len(observation.current))
+        window = Window(observation.start, observation.end)
+        rows = len(observation.current), len(observation.reference)
+        return Given(MonitorReport(observation.champion, window, *rows, signals=(signal,)))
+
+
+class PowerCut(BaseException):
+    """The process dies here: no handler of ours gets to tidy up, as after a kill."""
+
+
+@dataclass
+class CutOff:
+    """A store whose power fails in `method`, once, on the call with the number `nth` (0 is the first).
+
+    What was called before in the same transaction was sent to the database; what comes after never is.
+    """
+
+    store: Store
+    method: str
+    nth: int = 0
+
+    @contextmanager
+    def begin(self) -> Iterator[UnitOfWork]:
+        with self.store.begin() as work:
+            yield _CutOff(work, self)  # type: ignore[misc]
+
+    def call(self, method: str) -> None:
+        if method == self.method:
+            self.nth -= 1
+            if self.nth == -1:
+                raise PowerCut(method)
+
+
+class _CutOff:
+    def __init__(self, work: UnitOfWork, cut: CutOff) -> None:
+        self._work, self._cut = work, cut
+
+    def __getattr__(self, name: str) -> Any:
+        self._cut.call(name)
+        return getattr(self._work, name)
+
+
+@dataclass
+class World:
+    """Every use case on one store and one registry, with the policy above."""
+
+    store: SqlStore
+    registry: MlflowRegistry
+    clock: Clock = field(default_factory=Clock)
+    trainer: Trainer = field(default_factory=QuickTrainer)
+    orchestrator: Orchestrator = field(default_factory=Orchestrator)
+
+    def ingest(self, until: date, after: date | None = None, source: Source | None = None) -> LoadCounts:
+        return ingest(source or simulator(), self.store, after=after, until=until, clock=self.clock)
+
+    def score(
+        self,
+        until: date,
+        after: date | None = None,
+        chunk_rows: int = 50_000,
+        on_chunk: Callable[[str, int], None] = lambda version, rows: None,
+    ) -> Scored:
+        return score(
+            self.store,
+            self.registry,
+            after=after,
+            until=until,
+            rule=POLICY.labels,
+            chunk_rows=chunk_rows,
+            clock=self.clock,
+            on_chunk=on_chunk,
+        )
+
+    def request(self, as_of: date, reason: str = "a person asks") -> RetrainRequest:
+        return request_training(self.store, as_of=as_of, reason=reason, policy=POLICY, clock=self.clock)
+
+    def automatic(self, as_of: date) -> RetrainRequest:
+        """A request as the monitor writes it."""
+        with self.store.begin() as work:
+            champion = work.standing().champion
+            request = RetrainRequest(f"{as_of}-drift", as_of, "drift confirmed", report_id="r", champion=champion)
+            work.add_request(request, self.clock())
+            work.commit()
+        return request
+
+    def retrain(
+        self,
+        request: RetrainRequest,
+        *,
+        trainer: Trainer | None = None,
+        policy: TrainingPolicy = POLICY,
+        owner: str = "worker",
+        **instead: Any,
+    ) -> RetrainRequest:
+        adapters: dict[str, Any] = {"store": self.store, "registry": self.registry, "clock": self.clock}
+        return retrain(
+            request.request_id, trainer=trainer or self.trainer, policy=policy, owner=owner, **(adapters | instead)
+        )
+
+    def monitor(
+        self,
+        watch: GivenMonitor,
+        until: date,
+        after: date | None = None,
+        policy: RetrainPolicy | None = None,
+        store: Store | None = None,
+    ) -> Monitored:
+        return monitor(
+            store or self.store,
+            self.registry,
+            watch,
+            after=after,
+            until=until,
+            rhythm=Rhythm(window_days=14, step_days=7),
+            rule=POLICY.labels,
+            policy=policy or RetrainPolicy(),
+            clock=self.clock,
+        )
+
+    def deliver(
+        self,
+        mailer: Mailer | None,
+        pictures: Pictures,
+        *,
+        doorbell: bool = True,
+        max_attempts: int = 3,
+        owner: str = "relay",
+        store: Store | None = None,
+    ) -> Delivered:
+        return deliver(
+            store or self.store,
+            doorbell=self.orchestrator if doorbell else None,
+            mailer=mailer,
+            pictures=pictures,
+            registry=self.registry,
+            max_attempts=max_attempts,
+            owner=owner,
+            clock=self.clock,
+        )
+
+    def reconcile(self, *, doorbell: bool = True, registry: Registry | None = None) -> Reconciled:
+        return reconcile(
+            self.store,
+            registry or self.registry,
+            doorbell=self.orchestrator if doorbell else None,
+            patience=PATIENCE,
+            max_attempts=POLICY.max_attempts,
+            clock=self.clock,
+        )
+
+    def status(self, registry: Registry | None = None) -> Status:
+        return status(self.store, registry or self.registry)
+
+    # --- what stands in the store -----------------------------------------------------------------
+
+    def stored(self, request: RetrainRequest) -> RetrainRequest:
+        with self.store.begin() as work:
+            found = work.request(request.request_id)
+        assert found is not None
+        return found
+
+    def update(self, request: RetrainRequest, **changes: Any) -> RetrainRequest:
+        changed = replace(request, **changes)
+        with self.store.begin() as work:
+            work.update_request(changed, self.clock())
+            work.commit()
+        return changed
+
+    def pause(self, reason: str = "price test") -> None:
+        with self.store.begin() as work:
+            work.pause(reason, self.clock())
+            work.commit()
+
+    def acquire(self, lease: str, owner: str = "somebody else", ttl: timedelta = POLICY.lease_ttl) -> int:
+        with self.store.begin() as work:
+            token = work.acquire_lease(lease, owner, self.clock(), ttl)
+            work.commit()
+        assert token is not None
+        return token
+
+    def topics(self) -> list[tuple[str, str]]:
+        """Channel and topic of the messages that wait."""
+        with self.store.begin() as work:
+            return [(e.message.channel.value, e.message.topic) for e in work.pending_messages()]
+
+    def versions(self) -> list[str]:
+        """Versions in MLflow, whoever knows of them."""
+        found = self.registry._client.search_model_versions(f"name = '{self.registry._name}'")
+        return sorted(str(v.version) for v in found)
+
+    def predictions(self, version: str) -> pd.Series:
+        """All probabilities by a version, in order of id."""
+        with self.store.begin() as work:
+            scored = work.scored(version, START, START + timedelta(days=DAYS))
+        return scored.set_index("reservation_id")["probability"].sort_index()
+
+
+def registry(uri: str, artifacts: Path | None = None, trusted: Sequence[str] = TRUSTED_TYPES) -> MlflowRegistry:
+    root = None if artifacts is None else str(artifacts)
+    return MlflowRegistry(uri, name="cancellations", artifact_root=root, ui="", restore=Model, trusted=trusted)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A world at rest: its two databases, and the artifacts, which copies share since none changes."""
+
+    folder: Path
+    artifacts: Path
+
+    @classmethod
+    def of(cls, world: Path, artifacts: Path, folder: Path) -> Snapshot:
+        folder.mkdir()
+        for name in ("cancellations.db", "mlflow.db"):
+            connection = sqlite3.connect(world / name)
+            connection.execute("VACUUM INTO ?", (str(folder / name),))
+            connection.close()
+        return cls(folder, artifacts)
+
+    def copy(self, folder: Path) -> World:
+        folder.mkdir()
+        for path in self.folder.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        store = open_store(f"sqlite:///{folder / 'cancellations.db'}")
+        return World(store, registry(f"sqlite:///{folder / 'mlflow.db'}", self.artifacts))
