@@ -116,7 +116,7 @@ class _Story:
         self.voice.heading("The event is out, and the automation starts the retrain")
         with self.voice.working("waiting for the automation"):
             run = self.server.await_request("retrain", acted.request_id)
-        with self.voice.working(run.name):
+        with self.voice.working(f"retrain {acted.request_id} …"):
             run = self.server.finish(run)
         request = self._request(acted.request_id)
         self._tell_request(request)
@@ -145,7 +145,7 @@ class _Story:
             after, until = start + ROUND * number, start + ROUND * (number + 1)
             if until > self.reservations.last:
                 break
-            self.voice.heading(f"Weeks until {until}: bookings come in, are scored, are watched")
+            self.voice.heading(f"Weeks until {until}: bookings come in, are scored, are watched (! = alarm)")
             self._run("ingest", source=self.reservations.locator, after=after, until=until)
             self._tell_load()
             self._run("score", until=until)

@@ -1,0 +1,137 @@
+"""A small simulated world, and the story that the deployed flows tell of it.
+
+Leads are at most 45 days, nobody books for a group, and one change has a day that is known.
+Everything else is as `prefect.yaml` and the settings' defaults have it, but for `SETTINGS`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+
+from cancellations.bootstrap import App
+from cancellations.domain.reservation import Status as Outcome
+from cancellations.ports import StoredDecision
+from cancellations.sources.public_file import MONTHS, RENAMED, SCHEMA, STATUSES
+from cancellations.sources.simulator import GROUPS, Drift, DriftKind, simulate
+from cancellations.usecases.status import Status
+from deployments.deployed import Deployed
+from deployments.stack import Stack
+
+LOOK = timedelta(days=28)
+LONGEST_LEAD = 45
+# Backtest of six weeks, training on the eight before.
+FIRST_BOOKING = date(2016, 2, 5)
+CHAMPION_TRAINED = date(2016, 5, 15)
+QUIET = CHAMPION_TRAINED + LOOK
+DRIFTED = QUIET + LOOK
+LATER = DRIFTED + LOOK
+SEED = 7
+DRIFTS = (
+    Drift(DriftKind.PRICE_SHOCK, QUIET + timedelta(days=1), 2.5),
+    Drift(DriftKind.CHANNEL_MIX, QUIET + timedelta(days=1), 4.0),
+    Drift(DriftKind.FREE_CANCELLATION, QUIET + timedelta(days=1), 10.0),
+)
+SETTINGS = {
+    # One look at the drifted world is enough, and a second drift may follow the first at once.
+    "CANCELLATIONS_MONITOR__STEP_DAYS": str(LOOK.days),
+    "CANCELLATIONS_RETRAIN_POLICY__CONFIRM_K": "1",
+    "CANCELLATIONS_RETRAIN_POLICY__COOLDOWN_DAYS": "0",
+    # Fewer rows and attempts: faster, and no other promise.
+    "CANCELLATIONS_MONITOR__SAMPLE_ROWS": "1000",
+    "CANCELLATIONS_RETRAIN__REFERENCE_ROWS": "1000",
+    "CANCELLATIONS_RETRAIN__MAX_ATTEMPTS": "2",
+    # Whatever a developer's .env says, nothing leaves the home.
+    "CANCELLATIONS_DATABASE_URL": "",
+    "CANCELLATIONS_MLFLOW_TRACKING_URI": "",
+    "CANCELLATIONS_MLFLOW_ARTIFACTS": "",
+}
+PATIENCE_SECONDS = 180.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Story:
+    """The running stack and what had happened on it when the first retrain had ended.
+
+    `app` is the application in this process, on the same home, with the stack's Prefect as doorbell.
+    """
+
+    stack: Stack
+    app: App
+    server: Deployed
+    client: SyncPrefectClient
+    looks: tuple[StoredDecision, ...]  # oldest first
+    monitor: FlowRun
+    retrains: tuple[FlowRun, ...]  # those with the request's id
+    status: Status
+    aliases: dict[str, str]
+
+    @property
+    def acted(self) -> StoredDecision:
+        return self.looks[-1]
+
+    @property
+    def request_id(self) -> str:
+        assert self.acted.request_id is not None
+        return self.acted.request_id
+
+    def until(self, found: Callable[[], T | None], what: str) -> T:
+        """What `found` finds at last; fails, naming it, when the stack ends or time is up."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (result := found()):
+            self.stack.check()
+            assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_SECONDS:.0f} s"
+            time.sleep(0.2)
+        return result
+
+
+def bookings() -> pd.DataFrame:
+    """Simulated reservations in the columns of the public hotel file."""
+    days = (LATER - FIRST_BOOKING).days + 1
+    made = simulate(FIRST_BOOKING, days, SEED, DRIFTS)
+    lead = (made["arrival_on"] - made["booked_on"]).dt.days
+    few = (lead <= LONGEST_LEAD) & (made["market_segment"] != GROUPS)
+    made, arrival, lead = made[few], made.loc[few, "arrival_on"], lead[few]
+    told = {ours: theirs for theirs, ours in STATUSES.items()}
+    names = {number: name for name, number in MONTHS.items()}
+    return (
+        made[["reservation_id"]]
+        .assign(
+            lead_time=lead,
+            arrival_date_year=arrival.dt.year,
+            arrival_date_month=arrival.dt.month.map(names),
+            arrival_date_day_of_month=arrival.dt.day,
+            reservation_status=made["status"].map(told),
+            reservation_status_date=made["known_on"].dt.strftime("%Y-%m-%d"),
+            is_canceled=(made["status"] != Outcome.STAYED).astype(int),
+            **{theirs: made[ours] for ours, theirs in RENAMED.items()},
+        )
+        # Columns that only the file's authors knew.
+        .reindex(columns=["reservation_id", *SCHEMA])
+    )
+
+
+def tell(stack: Stack, app: App, client: SyncPrefectClient, file: Path) -> Story:
+    """From a file of bookings to the end of the retrain that nobody here starts."""
+    server = Deployed(client, stack.check)
+    server.run("ingest", source=str(file), until=LATER)
+    server.run("retrain", as_of=CHAMPION_TRAINED, reason="first champion")
+    server.run("score", until=LATER)
+    monitor = server.run("monitor", after=CHAMPION_TRAINED, until=DRIFTED)
+    with app.store.begin() as work:
+        looks = tuple(reversed(work.decisions()))
+    request_id = looks[-1].request_id
+    assert request_id is not None, f"no drift was found: {[look.decision for look in looks]}"
+    server.finish(server.await_request("retrain", request_id))
+    retrains = tuple(server.with_request("retrain", request_id))
+    return Story(stack, app, server, client, looks, monitor, retrains, app.status(), app.registry.aliases())
