@@ -31,6 +31,11 @@ deployments:
     work_pool: {name: cancellations}
     schedules:
       - {slug: nightly, cron: "0 3 * * *", timezone: UTC, active: "{{ $CANCELLATIONS_SCHEDULES }}"}
+  - name: yearly
+    entrypoint: tiny.py:tiny
+    work_pool: {name: cancellations}
+    schedules:
+      - {slug: yearly, cron: "0 3 1 1 *", timezone: UTC, active: true, parameters: {started: nowhere}}
 """
 TINY = """
 import os
@@ -88,6 +93,16 @@ def holder(tmp_path: Path, project: Path) -> Iterator[subprocess.Popen[str]]:
         process.terminate()
 
 
+def planned(api: str, deployment: str) -> list[object]:
+    """Runs that a schedule has made for later."""
+    wanted = {
+        "deployments": {"name": {"any_": [deployment]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+    }
+    found: list[object] = httpx.post(f"{api}/flow_runs/filter", json=wanted).raise_for_status().json()
+    return found
+
+
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
@@ -113,6 +128,9 @@ def test_everything_is_ready_one_stack_holds_a_home_and_a_kill_leaves_no_process
     deployment = httpx.get(f"{api}/deployments/name/tiny/tiny").json()
     assert deployment["work_pool_name"] == POOL
     assert [s["active"] for s in deployment["schedules"]] == [False]
+    # The server's scheduler has stopped working before with a library that nothing else minded.
+    until(lambda: planned(api, "yearly"), "an active schedule made no run")
+    assert not planned(api, "tiny")
 
     with pytest.raises(Refused, match=f"in use by process {holder.pid}"):
         Stack(home, project, say=print).start()
