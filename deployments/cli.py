@@ -373,7 +373,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        app()
+        app(prog_name="cancellations")
     except CancellationsError as error:
         sys.stderr.write(f"cancellations: {error}\n")
         sys.exit(error.exit_code)
