@@ -18,8 +18,8 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv and install what requirements.lock names (PYTHON=… chooses an interpreter)
 	@:
 
-demo: $(STAMP) ## tell the whole story on a real stack (DATA=file of reservations, KEEP=1 leaves it up)
-	@$(BIN)/cancellations demo $(if $(DATA),--data '$(DATA)') $(if $(KEEP),--keep)
+demo: $(STAMP) ## tell the whole story on a real stack (DATA=file of reservations, KEEP=1 leaves it up, ARGS=…)
+	@$(BIN)/cancellations demo $(if $(DATA),--data '$(DATA)') $(if $(KEEP),--keep) $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS=… goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
@@ -33,7 +33,7 @@ lint: $(STAMP) ## style and types: ruff, mypy
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## run one benchmark: make bench NAME=scoring ARGS=--quick
-	@test -n "$(NAME)" || { echo "which benchmark? make bench NAME=…, one of:" $$(ls benchmarks 2>/dev/null | sed -n 's/^\([a-z]*\)\.py$$/\1/p') >&2; exit 2; }
+	@test -n "$(NAME)" || { echo "which benchmark? make bench NAME=…, one of:" $$(ls benchmarks 2>/dev/null | sed -n 's/^\([a-z]*\)\.py$$/\1/p' | grep -v figures) >&2; exit 2; }
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml

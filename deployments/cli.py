@@ -98,7 +98,8 @@ def _send(application: App, voice: Voice) -> None:
     with application.store.begin() as work:
         waiting = work.pending_messages()
     if waiting and (application.doorbell is None or application.mailer is None):
-        voice.say(f"  {len(waiting)} messages wait in the outbox; they leave while `cancellations up` runs", "yellow")
+        wait = "message waits" if len(waiting) == 1 else "messages wait"
+        voice.say(f"  {len(waiting)} {wait} in the outbox until `cancellations up` runs", "yellow")
 
 
 def _stderr() -> Voice:
@@ -227,9 +228,9 @@ def monitor(home: HomeOption = DEFAULT_HOME, after: After = None, as_of: AsOf = 
     voice, application = Voice(), _application(home)
     with voice.working("looking for drift"):
         looked = application.monitor(after=_day(after), until=_day(as_of) or application.settings.today)
-    _send(application, _stderr() if as_json else voice)
     if as_json:
         print_json(looked)
+        _send(application, _stderr())
         return
     for stored in looked.decisions:
         voice.say(f"{stored.report.window} ({stored.report.rows:,} bookings): {stored.decision.action}", "bold")
@@ -237,6 +238,7 @@ def monitor(home: HomeOption = DEFAULT_HOME, after: After = None, as_of: AsOf = 
             voice.say(f"  {reason}")
     if not looked.decisions:
         voice.say(f"nothing new to look at ({looked.known} windows have their decision)")
+    _send(application, voice)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -179,14 +179,13 @@ class _Story:
             self.voice.say(f"           {line}")
 
     def _tell_look(self, look: StoredDecision) -> None:
-        values = "  ".join(
-            f"{s.name} {'–' if s.value is None else f'{s.value:.3f}'}{'!' if s.verdict is Verdict.ALARM else ' '}"
-            for s in look.report.signals
-        )
-        acts = look.decision.action is not Action.NONE
-        self.voice.say(
-            f"  {look.report.window.end}  {values}  {look.decision.action if acts else ''}", "bold" if acts else ""
-        )
+        signals = []
+        for signal in look.report.signals:
+            value = "–" if signal.value is None else f"{signal.value:.3f}"
+            signals.append(f"{signal.name} {value:>6}{'!' if signal.verdict is Verdict.ALARM else ' '}")
+        action = look.decision.action
+        line = "   ".join([f"  {look.report.window.end}", *signals, "" if action is Action.NONE else str(action)])
+        self.voice.say(line.rstrip(), "" if action is Action.NONE else "bold")
 
     def _verify(self, acted: StoredDecision, request: RetrainRequest, run: FlowRun) -> None:
         """Puts the ledger, Prefect, MLflow and the mailbox to the question."""

@@ -114,7 +114,9 @@ def _champion(work: UnitOfWork) -> VersionRecord:
 def _observe(
     work: UnitOfWork, registry: Registry, champion: VersionRecord, end: date, rhythm: Rhythm, rule: labels.LabelRule
 ) -> Observation:
-    start = end - timedelta(days=rhythm.window_days - 1)
+    # Of bookings made before it was trained the champion has scored the open ones alone, those with
+    # long leads; among the window's they would look like drift.
+    start = max(end - timedelta(days=rhythm.window_days - 1), champion.trained_as_of + timedelta(days=1))
     history = work.history(booked_until=end, known_until=end)
     window = work.scored(champion.version, start, end)
     final = labels.matured(history, rule, as_of=end, after=champion.trained_as_of)

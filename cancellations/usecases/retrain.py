@@ -229,9 +229,11 @@ def _backtest(
     past = (cohort["matured_on"] <= pd.Timestamp(start)).to_numpy()
     needed = policy.gate.min_rows
     if past.sum() < needed or (~past).sum() < needed:
+        last = "none has matured" if cohort.empty else f"the last one matured on {cohort['matured_on'].max():%Y-%m-%d}"
         raise NotEnoughData(
             f"{past.sum():,} bookings had matured by {start} to train on and {(~past).sum():,} between then and"
-            f" {as_of} to test on; {needed:,} of each are needed: load more history, or train as of a later day"
+            f" {as_of} to test on; {needed:,} of each are needed and {last}. Load more history and outcomes, or"
+            " choose the day with --as-of"
         )
     earlier = cohort[past]
     label = earlier["label"].to_numpy()

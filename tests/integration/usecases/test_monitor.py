@@ -226,6 +226,17 @@ def test_it_sees_the_windows_scored_bookings_and_the_labels_final_since_the_trai
     assert seen.matured_probability[cancelled].mean() > seen.matured_probability[~cancelled].mean() + 0.1
 
 
+def test_bookings_made_before_the_training_are_in_no_window(trained: World) -> None:
+    """Only the open ones of them are scored, and their long leads would look like drift."""
+    trained.score(until=SECOND)
+    watch = GivenMonitor()
+    trained.monitor(watch, until=W1, after=FIRST)
+    assert (watch.seen[0].start, watch.seen[0].end) == (FIRST + timedelta(days=1), W1)
+    with trained.store.begin() as work:
+        made = work.history(booked_until=W1, known_until=W1)["booked_on"]
+    assert len(watch.seen[0].current) == (made > pd.Timestamp(FIRST)).sum() > 200
+
+
 def test_a_window_without_bookings_is_measured_as_empty(serving: World) -> None:
     watch = GivenMonitor()
     serving.monitor(watch, until=START, after=START - WEEK)
