@@ -209,7 +209,7 @@ def test_too_little_data_rejects_with_a_sentence_that_says_what_is_missing(loade
     done = loaded.retrain(loaded.request(START + 2 * WEEK))
     assert done.state is RequestState.REJECTED
     [sentence] = done.detail
-    assert "300 of each are needed" in sentence and "load more history" in sentence
+    assert "300 of each are needed" in sentence and "Load more history" in sentence
     assert loaded.topics() == [("mail", RetrainRejected.topic)]
     assert loaded.versions() == []
 
