@@ -210,25 +210,26 @@ class App:
         return reason
 
 
-def sources(locator: str | Path | None, settings: Settings) -> list[Source]:
-    """Sources behind a locator: a file, a folder of files, or `simulator`; without one the watched folder."""
-    if locator is None:
+def locators(given: str | None, settings: Settings) -> list[str]:
+    """What a name stands for: `simulator`, a file, or the files of a folder; None is the watched folder."""
+    if given is None:
         if settings.watch is None:
             raise BadInput("no source was given and no folder is watched; name a file, or set CANCELLATIONS_WATCH")
-        locator = settings.watch
-    if str(locator) == SIMULATOR:
-        return [simulated(settings.max_lead_days)]
-    path = Path(locator)
-    files = sorted(f for f in path.iterdir() if _is_table(f)) if path.is_dir() else [path]
-    return [
-        PublicFile(
-            file,
-            max_lead_days=settings.max_lead_days,
-            booked_from=settings.booked_from,
-            booked_until=settings.booked_until,
-        )
-        for file in files
-    ]
+        given = str(settings.watch)
+    folder = Path(given)
+    return sorted(str(f) for f in folder.iterdir() if _is_table(f)) if folder.is_dir() else [given]
+
+
+def open_source(locator: str, settings: Settings) -> Source:
+    """The source behind one locator; raises `BadInput` when it cannot be read."""
+    if locator == SIMULATOR:
+        return simulated(settings.max_lead_days)
+    return PublicFile(
+        Path(locator),
+        max_lead_days=settings.max_lead_days,
+        booked_from=settings.booked_from,
+        booked_until=settings.booked_until,
+    )
 
 
 @dataclass(frozen=True)

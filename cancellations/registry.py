@@ -30,19 +30,19 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 warnings.filterwarnings("ignore", message=".*noload.*")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="mlflow")
 
-import mlflow  # noqa: E402  (its import reads the switches above)
-import mlflow.data.pandas_dataset  # noqa: E402
-import pandas as pd  # noqa: E402
-from mlflow.entities import Run  # noqa: E402
-from mlflow.entities.model_registry import ModelVersion  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.models import ModelSignature  # noqa: E402
-from mlflow.types import ColSpec, Schema  # noqa: E402
-from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
+import mlflow
+import mlflow.data.pandas_dataset
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from sqlalchemy.exc import SQLAlchemyError
 
-from cancellations.domain.features import CATEGORICAL, NUMERIC  # noqa: E402
-from cancellations.errors import BadInput, ServiceDown  # noqa: E402
-from cancellations.ports import Candidate, Classifier, VersionRecord  # noqa: E402
+from cancellations.domain.features import CATEGORICAL, NUMERIC
+from cancellations.errors import BadInput, ServiceDown
+from cancellations.ports import Candidate, Classifier, VersionRecord
 
 # Pinned with the model: what its pipeline needs to be loaded and to answer.
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")

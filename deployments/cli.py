@@ -185,10 +185,11 @@ def ingest(
     Example: cancellations ingest hotel_bookings.csv --as-of 2016-05-02
     """
     voice, application = Voice(), _application(home)
-    from cancellations.bootstrap import sources
+    from cancellations.bootstrap import locators, open_source
 
     counts = []
-    for each in sources(source, application.settings):
+    for locator in locators(source, application.settings):
+        each = open_source(locator, application.settings)
         with voice.working(f"reading {each.name}"):
             counts.append(application.ingest(each, after=_day(after), until=_day(as_of) or application.settings.today))
     if not counts:

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 from cancellations import settings
-from cancellations.bootstrap import App, prepare, sources
+from cancellations.bootstrap import App, open_source, prepare
 
 PROJECT = Path(__file__).parents[2]
 DAY = date(2016, 2, 1)
@@ -28,8 +28,7 @@ def test_mlflow_run_registers_a_version_with_a_run_of_its_own(tmp_path: Path, sh
     known = settings.load(home=home, database_url="", mlflow_tracking_uri="", mlflow_artifacts="")
     prepare(known)
     app = App(known)
-    for source in sources("simulator", known):
-        app.ingest(source, until=DAY)
+    app.ingest(open_source("simulator", known), until=DAY)
 
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("MLFLOW_", "CANCELLATIONS_", "PREFECT_"))}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])

@@ -1,0 +1,35 @@
+"""What a name of a source stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cancellations.bootstrap import locators, open_source
+from cancellations.errors import BadInput
+from cancellations.settings import Settings
+from cancellations.sources.simulator import Simulator
+
+
+def test_a_folder_stands_for_its_tables_in_order_and_not_for_what_is_being_copied(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.parquet", "c.csv.gz", ".d.csv", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.csv").mkdir()
+    names = [Path(found).name for found in locators(str(tmp_path), Settings())]
+    assert names == ["a.parquet", "b.csv", "c.csv.gz"]
+
+
+def test_nothing_stands_for_the_watched_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    assert locators(None, Settings(watch=tmp_path)) == [str(tmp_path / "a.csv")]
+    with pytest.raises(BadInput, match="CANCELLATIONS_WATCH"):
+        locators(None, Settings(watch=None))
+
+
+def test_the_simulator_and_a_file_stand_for_themselves() -> None:
+    assert locators("simulator", Settings()) == ["simulator"]
+    assert isinstance(open_source("simulator", Settings()), Simulator)
+    [missing] = locators("nowhere.csv", Settings())
+    with pytest.raises(BadInput, match=r"no file nowhere\.csv"):
+        open_source(missing, Settings())
