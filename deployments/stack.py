@@ -38,6 +38,7 @@ POOL = "cancellations"
 START_SECONDS = 60.0  # a slow disk and a first database take a fifth of it
 PORT_ATTEMPTS = 3  # somebody else may take a free port between our choice and the child's bind
 LOG_LINES = 15
+RUNS_AT_ONCE = 4  # flow runs are processes of some 300 MB; late ones take their turn
 
 # The folder that `python -m deployments.…` works from, installed or not.
 ROOT = Path(__file__).resolve().parent.parent
@@ -216,8 +217,10 @@ class Stack:
             self._template.wait()
             self._make_pool()
             self.say(f"deploying {self.project / 'prefect.yaml'} …")
-            self._start(self._worker, self._deploy)
+            # One after the other: a worker that finds a pile of late runs would keep the server from deploying.
+            self._start(self._deploy)
             self._deploy.wait()
+            self._start(self._worker)
             self.check()
         except BaseException:
             self.stop()
