@@ -216,6 +216,7 @@ class Stack:
             self._start(*self._services, self._template, movable=True)
             self._template.wait()
             self._make_pool()
+            self._bury()
             self.say(f"deploying {self.project / 'prefect.yaml'} …")
             # One after the other: a worker that finds a pile of late runs would keep the server from deploying.
             self._start(self._deploy)
@@ -339,6 +340,21 @@ class Stack:
                 answer.raise_for_status()
         except httpx.HTTPError as error:
             raise self._server.down(f"did not make the work pool {POOL!r} ({error})") from error
+
+    def _bury(self) -> None:
+        """Ends runs that an earlier stack of this home left unfinished, as crashed.
+
+        Nobody works on them any more, since we hold the home's lock; unended they would hold their
+        deployments' slots for ever. A crashed retrain calls `reconcile`, as any other crash does.
+        """
+        unfinished = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}}
+        crashed = {"state": {"type": "CRASHED", "message": "The stack that it ran on has ended."}}
+        with httpx.Client(base_url=self.prefect_api, timeout=20, trust_env=False) as client:
+            try:
+                for run in client.post("/flow_runs/filter", json=unfinished).raise_for_status().json():
+                    client.post(f"/flow_runs/{run['id']}/set_state", json=crashed).raise_for_status()
+            except httpx.HTTPError as error:
+                raise self._server.down(f"did not end the runs of an earlier stack ({error})") from error
 
     def _worker_ready(self, child: Child) -> bool:
         url = f"{self.prefect_api}/work_pools/{POOL}/workers/filter"
