@@ -13,8 +13,8 @@ from sklearn.inspection import permutation_importance
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
+from cancellations.domain.comparison import log_loss
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
-from cancellations.domain.promotion import log_loss
 from cancellations.errors import BadInput
 from cancellations.ports import Classifier
 

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Channel, Message
-from cancellations.domain.promotion import Standing
+from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialState
 from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest
 
 # --- where reservations come from -----------------------------------------------------------------
@@ -120,19 +121,6 @@ class OutboxEntry:
     last_error: str | None = None
 
 
-@dataclass(frozen=True)
-class LedgerRow:
-    """One change of champion or challenger."""
-
-    epoch: int
-    champion: str | None
-    challenger: str | None
-    reason: str
-    request_id: str | None
-    as_of: date
-    recorded_at: datetime
-
-
 class UnitOfWork(Protocol):
     """One transaction. Left without `commit()`, also by an error, it leaves no trace."""
 
@@ -157,16 +145,29 @@ class UnitOfWork(Protocol):
         """The last loads, oldest first."""
         ...
 
-    def history(self, booked_until: date, known_until: date) -> pd.DataFrame:
+    def history(self, booked_until: date, known_until: date, arriving_after: date | None = None) -> pd.DataFrame:
         """All reservations booked up to a day, with `status` and `known_on` of outcomes known by
-        another (missing otherwise), in order of booking date and id."""
+        another (missing otherwise), in order of booking date and id. With `arriving_after` only those
+        that arrive later than that day."""
+        ...
+
+    def outcomes_until(self, known_until: date) -> date | None:
+        """The last day, up to `known_until`, on which an outcome became known: how far the feed has come."""
         ...
 
     def booked_span(self) -> tuple[date, date] | None:
         """First and last booking date in the store."""
         ...
 
-    # predictions
+    # features, predictions, and what is served
+    def features(self, reservation_ids: pd.Series) -> pd.DataFrame:
+        """Booking-time features as they were stored, indexed by reservation_id; ids without are left out."""
+        ...
+
+    def add_features(self, features: pd.DataFrame, now: datetime) -> None:
+        """Stores features by their index, the reservation_id; what is stored already stays."""
+        ...
+
     def unscored(
         self,
         version: str,
@@ -191,6 +192,29 @@ class UnitOfWork(Protocol):
 
     def predictions(self, version: str, reservation_ids: pd.Series) -> pd.Series:
         """Probabilities by `version`, indexed by reservation_id; ids without one are left out."""
+        ...
+
+    def unassigned(self, trial_id: str, as_of: date) -> pd.Series:
+        """Ids of bookings open on a day that have no arm of this trial yet, in order of id. Open: the
+        arrival is not past, and no outcome is known by that day."""
+        ...
+
+    def add_arms(self, trial_id: str, arms: Mapping[str, Arm]) -> int:
+        """Writes an arm for each reservation id; arms that exist stay. Returns how many were new."""
+        ...
+
+    def serve(self, as_of: date, now: datetime) -> int:
+        """Brings the served scores of bookings open on a day to what the standing wants, as a row of
+        the present epoch each; returns how many were written.
+
+        A booking is served the champion's score, or its arm's while a trial runs. Without a score by
+        that version the last one served stays. Holds the standing still until the transaction ends.
+        """
+        ...
+
+    def served(self, as_of: date) -> pd.DataFrame:
+        """What is served of each booking open on a day: `reservation_id`, `booked_on`, `arrival_on`,
+        `probability`, `model_version`, `arm` (missing outside of trials), `epoch`, `served_at`."""
         ...
 
     # monitor
@@ -246,15 +270,39 @@ class UnitOfWork(Protocol):
         *,
         champion: str | None,
         challenger: str | None,
+        change: Change,
         reason: str,
-        request_id: str | None,
+        by: str,
+        request_id: str | None = None,
+        trial_id: str | None = None,
         as_of: date,
         now: datetime,
     ) -> Standing:
         """Writes the next epoch and its ledger row; raises `EpochMismatch` if `seen` is old."""
         ...
 
-    def ledger(self) -> list[LedgerRow]: ...
+    def ledger(self) -> list[LedgerRow]:
+        """Oldest first."""
+        ...
+
+    # trials and probations
+    def add_trial(self, trial: Trial, now: datetime) -> None:
+        """Raises `Refused` while another one has not ended."""
+        ...
+
+    def open_trial(self) -> Trial | None:
+        """The trial or probation that has not ended; there is one at most."""
+        ...
+
+    def trial(self, trial_id: str) -> Trial | None: ...
+
+    def trials(self) -> list[Trial]:
+        """In order of opening."""
+        ...
+
+    def update_trial(self, trial: Trial, seen: TrialState, now: datetime) -> bool:
+        """Writes a trial that was read in the state `seen`; False when somebody else changed it since."""
+        ...
 
     def add_version(self, record: VersionRecord, now: datetime) -> None:
         """Idempotent by version."""
@@ -282,6 +330,16 @@ class UnitOfWork(Protocol):
         ...
 
     # switches
+    def hold_promotions(self, reason: str, now: datetime) -> None:
+        """From now on every promotion needs a person's approval, until `release_promotions`."""
+        ...
+
+    def release_promotions(self) -> None: ...
+
+    def promotions_held(self) -> str | None:
+        """Why promotions need a person; None when they don't."""
+        ...
+
     def pause(self, reason: str, now: datetime) -> None: ...
 
     def resume(self) -> None: ...
@@ -350,7 +408,14 @@ class Registry(Protocol):
         """One version per request: the same request again returns the version that it has."""
         ...
 
-    def load(self, version: str) -> Classifier: ...
+    def record(self, version: str) -> VersionRecord:
+        """What the registry knows of a version, whoever registered it; raises `BadInput` when there is
+        none, or when it does not say what it was trained on."""
+        ...
+
+    def load(self, version: str, *, fresh: bool = False) -> Classifier:
+        """The version's model; `fresh` reads the artifact anew, whatever this process remembers."""
+        ...
 
     def reference(self, version: str) -> pd.DataFrame: ...
 
@@ -419,6 +484,10 @@ class Pictures(Protocol):
         """PNG of a report: which columns drifted and how much they weigh, signals over windows."""
         ...
 
+    def trial(self, trial: Trial) -> bytes:
+        """PNG of a trial's evidence: the gain per booking over maturity days, between its bounds."""
+        ...
+
 
 # --- messages -------------------------------------------------------------------------------------
 
@@ -429,6 +498,7 @@ class Letter:
 
     message: Message
     decision: StoredDecision | None = None
+    trial: Trial | None = None
     picture: bytes | None = None
     links: Mapping[str, str] = field(default_factory=dict)
 

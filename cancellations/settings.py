@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cancellations.domain.gate import GatePolicy
 from cancellations.domain.labels import LabelRule
-from cancellations.domain.promotion import GatePolicy
+from cancellations.domain.promotion import TrialPolicy
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 
@@ -107,6 +108,7 @@ class Settings(BaseSettings):
     labels: LabelRule = LabelRule()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     gate: GatePolicy = GatePolicy()
+    trial: TrialPolicy = TrialPolicy()
     monitor: MonitorSettings = MonitorSettings()
     retrain: RetrainSettings = RetrainSettings()
     mail: Mail = Mail()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cancellations.domain.promotion import log_loss
+from cancellations.domain.comparison import log_loss
 from cancellations.domain.retraining import Signal, Verdict, judge
 
 NAME = "matured excess loss"

@@ -1,7 +1,7 @@
 """Facts, in the past tense. Each is written once, in the transaction that made it true.
 
-A fact becomes messages in the outbox: a mail to the owners, and for those that ask for work a
-Prefect event. `id` is derived from what happened, so the same fact told twice has one id.
+A fact becomes messages in the outbox: a mail to the owners, a Prefect event, or both. `id` is
+derived from what happened, so the same fact told twice has one id.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -41,23 +41,27 @@ class Message:
 
 @dataclass(frozen=True)
 class Fact:
-    """Base of the facts below; `topic` is the name of the event and of the mail."""
+    """Base of the facts below; `topic` is the name of the event and of the mail.
+
+    `channels` are the ways by which it leaves the house; `about` the kind of thing that it tells of,
+    and the field with that thing's id, so that whoever listens can follow one of them.
+    """
 
     topic: ClassVar[str]
-    rings: ClassVar[bool] = False
+    channels: ClassVar[tuple[Channel, ...]] = (Channel.MAIL,)
+    about: ClassVar[tuple[str, str]]
 
     def messages(self) -> tuple[Message, ...]:
-        """A mail for each fact; an event too for those that ask for work."""
         payload = json.loads(json.dumps(asdict(self), default=str))
-        channels = (Channel.EVENT, Channel.MAIL) if self.rings else (Channel.MAIL,)
-        return tuple(Message(identity(self.topic, c, payload), c, self.topic, payload) for c in channels)
+        return tuple(Message(identity(self.topic, c, payload), c, self.topic, payload) for c in self.channels)
 
 
 @dataclass(frozen=True)
 class RetrainRequested(Fact):
     """A look at a window ended with a request; what the two kinds of it have in common."""
 
-    rings: ClassVar[bool] = True
+    channels: ClassVar[tuple[Channel, ...]] = (Channel.EVENT, Channel.MAIL)
+    about: ClassVar[tuple[str, str]] = ("request", "request_id")
     request_id: str
     report_id: str
     champion: str
@@ -85,6 +89,7 @@ class ChallengerRegistered(Fact):
     """A request ended with a new version, which now stands beside the champion."""
 
     topic: ClassVar[str] = "cancellations.challenger.registered"
+    about: ClassVar[tuple[str, str]] = ("request", "request_id")
     request_id: str
     version: str
     champion: str
@@ -97,6 +102,7 @@ class RetrainRejected(Fact):
     """A request ended at the gate: the candidate was not good enough; nothing changed."""
 
     topic: ClassVar[str] = "cancellations.retrain.rejected"
+    about: ClassVar[tuple[str, str]] = ("request", "request_id")
     request_id: str
     champion: str | None
     as_of: date
@@ -108,6 +114,7 @@ class RetrainFailed(Fact):
     """A request used up its attempts; nothing changed, and a person is needed."""
 
     topic: ClassVar[str] = "cancellations.retrain.failed"
+    about: ClassVar[tuple[str, str]] = ("request", "request_id")
     request_id: str
     champion: str | None
     as_of: date
@@ -116,14 +123,65 @@ class RetrainFailed(Fact):
 
 @dataclass(frozen=True)
 class ChampionChanged(Fact):
-    """Another version serves from now on."""
+    """Another version serves from now on: the first one, a promoted one, or one that is back.
+
+    `change` is a value of `promotion.Change`, `by` who or what did it, `reasons` the evidence.
+    """
 
     topic: ClassVar[str] = "cancellations.champion.changed"
+    channels: ClassVar[tuple[Channel, ...]] = (Channel.EVENT, Channel.MAIL)
+    about: ClassVar[tuple[str, str]] = ("champion", "version")
     version: str
     previous: str | None
     epoch: int
     as_of: date
+    change: str
     reason: str
+    by: str
+    trial_id: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ApprovalNeeded(Fact):
+    """A trial found its challenger better, and a person is asked; no answer by `until` means no."""
+
+    topic: ClassVar[str] = "cancellations.approval.needed"
+    about: ClassVar[tuple[str, str]] = ("trial", "trial_id")
+    trial_id: str
+    champion: str
+    version: str
+    as_of: date
+    until: datetime
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrialEnded(Fact):
+    """A trial or a probation ended, and the champion stays. `kind` and `state` as in `promotion`."""
+
+    topic: ClassVar[str] = "cancellations.trial.ended"
+    about: ClassVar[tuple[str, str]] = ("trial", "trial_id")
+    trial_id: str
+    kind: str
+    state: str
+    champion: str
+    version: str
+    as_of: date
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OutcomesArrived(Fact):
+    """A load brought outcomes while a trial or a probation reads them."""
+
+    topic: ClassVar[str] = "cancellations.outcomes.arrived"
+    channels: ClassVar[tuple[Channel, ...]] = (Channel.EVENT,)
+    about: ClassVar[tuple[str, str]] = ("trial", "trial_id")
+    trial_id: str
+    until: date
+    outcomes: int
+    loaded_at: datetime
 
 
 FACTS: tuple[type[Fact], ...] = (
@@ -133,4 +191,13 @@ FACTS: tuple[type[Fact], ...] = (
     RetrainRejected,
     RetrainFailed,
     ChampionChanged,
+    ApprovalNeeded,
+    TrialEnded,
+    OutcomesArrived,
 )
+
+
+def subject(message: Message) -> tuple[str, str]:
+    """What a message is about: the kind of thing, and its id."""
+    kind, key = next(fact.about for fact in FACTS if fact.topic == message.topic)
+    return kind, str(message.payload[key])

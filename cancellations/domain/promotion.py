@@ -1,94 +1,18 @@
-"""The backtest gate, and who is champion: what a new version must show before it counts as one."""
+"""Who is champion, and how that changes: trials, probations, the ledger.
+
+A challenger becomes champion through a *trial*: it scores the same bookings as the champion, and a
+paired test decides. A new champion is on *probation*: the one before it keeps scoring in shadow,
+and the same test, asked the other way round, rolls back. At most one of the two runs at a time.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
 
-import numpy as np
-
-
-@dataclass(frozen=True)
-class GatePolicy:
-    """What a candidate must reach on matured bookings that it was not fitted on.
-
-    `backtest_days`: length of the test cohort, by maturity date. `min_rows` of it, and of the
-    training rows: below them a log loss says little (its standard error is some .015 at 1,000 rows).
-    `min_skill`: share of the base rate's log loss that the model must remove, the absolute floor.
-    `tolerance`: by how much its log loss may exceed the champion's on the same rows; a refresh
-    brings new data, and one bad week of them should not veto it (seed noise alone is .003).
-    """
-
-    backtest_days: int = 42
-    min_rows: int = 1_000
-    min_skill: float = 0.10
-    tolerance: float = 0.01
-
-
-def backtest_start(as_of: date, champion_trained_as_of: date | None, policy: GatePolicy) -> date:
-    """Last maturity date that the backtest's model may be fitted on.
-
-    Never before the champion's own training date: the champion must not have seen a test row.
-    """
-    start = as_of - timedelta(days=policy.backtest_days)
-    return max(start, champion_trained_as_of) if champion_trained_as_of else start
-
-
-def log_loss(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Log loss of each row in nats; probabilities are kept 1e-6 away from 0 and 1."""
-    p = np.clip(np.asarray(probability, dtype=float), 1e-6, 1 - 1e-6)
-    y = np.asarray(label, dtype=float)
-    return -(y * np.log(p) + (1 - y) * np.log1p(-p))
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """Whether a candidate passed, each check with its figures, and the figures by name."""
-
-    passed: bool
-    reasons: tuple[str, ...]
-    metrics: dict[str, float]
-
-
-def gate(
-    label: np.ndarray,
-    base_rate: float,
-    candidate: np.ndarray,
-    champion: np.ndarray | None,
-    policy: GatePolicy,
-) -> GateResult:
-    """Compares a candidate with the floor, and with the champion on the same rows.
-
-    `label`, `candidate`, `champion`: one value per test row; `base_rate`: cancelled share of the
-    rows that the candidate was fitted on, the forecast of someone who knows nothing else.
-    """
-    rows = len(label)
-    if rows < policy.min_rows:
-        return GateResult(
-            False, (f"refused: {rows} test rows, {policy.min_rows} are needed",), {"backtest_rows": float(rows)}
-        )
-    loss = float(log_loss(label, candidate).mean())
-    naive = float(log_loss(label, np.full(rows, base_rate)).mean())
-    skill = 1 - loss / naive
-    metrics = {"backtest_rows": float(rows), "backtest_log_loss": loss, "backtest_skill": skill}
-    checks = [
-        (
-            skill >= policy.min_skill,
-            f"log loss {loss:.4f} removes {skill:.1%} of the base rate's {naive:.4f} (floor {policy.min_skill:.0%})",
-        )
-    ]
-    if champion is not None:
-        theirs = float(log_loss(label, champion).mean())
-        metrics |= {"champion_backtest_log_loss": theirs, "backtest_gain": theirs - loss}
-        checks.append(
-            (
-                loss <= theirs + policy.tolerance,
-                f"log loss {loss:.4f} against the champion's {theirs:.4f}"
-                f" on the same {rows:,} rows (tolerance {policy.tolerance:g})",
-            )
-        )
-    reasons = tuple(("passed: " if ok else "refused: ") + text for ok, text in checks)
-    return GateResult(all(ok for ok, _ in checks), reasons, metrics)
+from cancellations.domain.comparison import Finding, Reading, SequencePolicy, Step
 
 
 @dataclass(frozen=True)
@@ -102,3 +26,273 @@ class Standing:
     champion: str | None
     challenger: str | None
     epoch: int
+
+
+class Change(StrEnum):
+    """What a row of the ledger records."""
+
+    FIRST = "first champion"
+    CHALLENGED = "challenger stands"
+    LEFT = "challenger left"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One change of champion or challenger: who stood after it, why, by whom, from which trial."""
+
+    epoch: int
+    champion: str | None
+    challenger: str | None
+    change: Change
+    reason: str
+    by: str
+    request_id: str | None
+    trial_id: str | None
+    as_of: date
+    recorded_at: datetime
+
+
+def predecessor(ledger: Sequence[LedgerRow]) -> str | None:
+    """The champion to go back to: the one before the present one, leaving out what was rolled back.
+
+    A promotion goes on top of a pile, a rollback takes off what lies above its target.
+    """
+    pile: list[str] = []
+    for row in ledger:
+        if row.champion is None or row.change in (Change.CHALLENGED, Change.LEFT):
+            continue
+        if row.change is Change.ROLLED_BACK and row.champion in pile:
+            while pile[-1] != row.champion:
+                pile.pop()
+        else:
+            pile.append(row.champion)
+    return pile[-2] if len(pile) > 1 else None
+
+
+class Mode(StrEnum):
+    """What happens when a trial finds the challenger better."""
+
+    AUTO = "auto"  # it is promoted
+    APPROVE = "approve"  # a person is asked first; no answer means no
+    SHADOW = "shadow"  # nobody is served its scores, and nothing is promoted; the finding is on record
+
+
+@dataclass(frozen=True)
+class TrialPolicy:
+    """How challengers are tried, and champions watched after a promotion. Days are event time.
+
+    `serve_share` of bookings are served the challenger's score while it is tried; 0 is a shadow
+    trial. `max_days` after its opening a trial without an answer ends without promotion: outcomes
+    that mature later tell of another season. `probation_days`: how long the previous champion keeps
+    scoring beside a new one; the test needs 14 days at least, and most faults show within 22.
+    `approval_hours`: how long a person may take to answer.
+    """
+
+    mode: Mode = Mode.AUTO
+    serve_share: float = 0.5
+    max_days: int = 56
+    probation_days: int = 42
+    approval_hours: float = 72.0
+    sequence: SequencePolicy = field(default_factory=SequencePolicy)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.serve_share <= 1:
+            raise ValueError(f"serve_share is {self.serve_share:g}; it is a share, from 0 to 1")
+        for name in ("max_days", "probation_days"):
+            days = getattr(self, name)
+            if days < self.sequence.burn_in_days:
+                raise ValueError(f"{name} is {days}; the test says nothing before {self.sequence.burn_in_days} days")
+        if self.approval_hours <= 0:
+            raise ValueError(f"approval_hours is {self.approval_hours:g}; somebody needs time to answer")
+
+    @property
+    def share(self) -> float:
+        """Share of bookings that are served the challenger's score, by mode."""
+        return 0.0 if self.mode is Mode.SHADOW else self.serve_share
+
+
+class Kind(StrEnum):
+    """Which way round the comparison is meant."""
+
+    TRIAL = "trial"  # the rival is a challenger that wants to be champion
+    PROBATION = "probation"  # the rival is the previous champion, and the present one must not be worse
+
+
+class TrialState(StrEnum):
+    """Where a trial or a probation stands; all but the first two are final."""
+
+    RUNNING = "running"
+    AWAITING = "awaiting approval"  # the challenger is better; a person has been asked
+    PROMOTED = "promoted"  # trial: the challenger is champion now
+    REJECTED = "rejected"  # trial: the champion is better
+    DECLINED = "declined"  # trial: a person said no, or nobody answered in time
+    WITHHELD = "withheld"  # trial in shadow mode: the challenger is better, promotion is left to a person
+    ROLLED_BACK = "rolled back"  # probation: the previous champion is better and serves again
+    CONFIRMED = "confirmed"  # probation: the new champion is better
+    EXPIRED = "expired"  # no answer by its last day; the champion stays
+    WITHDRAWN = "withdrawn"  # a person ended it, or changed the champion meanwhile
+
+    @property
+    def final(self) -> bool:
+        return self not in (TrialState.RUNNING, TrialState.AWAITING)
+
+
+TRANSITIONS: Mapping[Kind, Mapping[TrialState, frozenset[TrialState]]] = {
+    Kind.TRIAL: {
+        TrialState.RUNNING: frozenset(
+            {
+                TrialState.AWAITING,
+                TrialState.PROMOTED,
+                TrialState.REJECTED,
+                TrialState.WITHHELD,
+                TrialState.EXPIRED,
+                TrialState.WITHDRAWN,
+            }
+        ),
+        TrialState.AWAITING: frozenset({TrialState.PROMOTED, TrialState.DECLINED, TrialState.WITHDRAWN}),
+    },
+    Kind.PROBATION: {
+        TrialState.RUNNING: frozenset(
+            {TrialState.ROLLED_BACK, TrialState.CONFIRMED, TrialState.EXPIRED, TrialState.WITHDRAWN}
+        ),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A comparison of two versions on bookings that mature on the days after `cohort_after`.
+
+    `champion` is the one that serves while it runs, `rival` the challenger or, on probation, the
+    previous champion. Mode, share and test are those of the day on which it was opened. `epoch` is
+    the standing's at that moment: the pair is this one until the epoch changes. `decided_on` is the
+    maturity day that brought the answer, `evidence` what had been read at the last look, and
+    `asked_until` (UTC) the end of a person's time to answer.
+    """
+
+    trial_id: str
+    kind: Kind
+    champion: str
+    rival: str
+    epoch: int
+    opened_on: date
+    cohort_after: date
+    last_day: date
+    mode: Mode
+    serve_share: float
+    sequence: SequencePolicy
+    request_id: str | None = None
+    state: TrialState = TrialState.RUNNING
+    decided_on: date | None = None
+    reasons: tuple[str, ...] = ()
+    evidence: tuple[Step, ...] = ()
+    asked_until: datetime | None = None
+
+    def __str__(self) -> str:
+        if self.kind is Kind.TRIAL:
+            return f"the trial of challenger {self.rival} against champion {self.champion}"
+        return f"the probation of champion {self.champion} against its predecessor {self.rival}"
+
+
+def open_trial(
+    standing: Standing,
+    trained: Mapping[str, date],
+    opened_on: date,
+    request_id: str | None,
+    policy: TrialPolicy,
+) -> Trial:
+    """The trial of the standing's challenger. `trained`: as_of of both versions' training.
+
+    No booking of the cohort was known to either version when it was trained, whatever day it is.
+    """
+    champion, challenger = standing.champion, standing.challenger
+    if champion is None or challenger is None:
+        raise ValueError(f"a trial needs a champion and a challenger, not {standing}")
+    return Trial(
+        trial_id=f"trial-{challenger}-{standing.epoch}",
+        kind=Kind.TRIAL,
+        champion=champion,
+        rival=challenger,
+        epoch=standing.epoch,
+        opened_on=opened_on,
+        cohort_after=max(trained[champion], trained[challenger]),
+        last_day=opened_on + timedelta(days=policy.max_days),
+        mode=policy.mode,
+        serve_share=policy.share,
+        sequence=policy.sequence,
+        request_id=request_id,
+    )
+
+
+def open_probation(
+    standing: Standing, previous: str, trained: Mapping[str, date], opened_on: date, policy: TrialPolicy
+) -> Trial:
+    """The probation of the standing's champion, which has just taken over from `previous`.
+
+    Its cohort matures after the promotion: days that spoke for the promotion must not speak for it
+    again.
+    """
+    champion = standing.champion
+    if champion is None or champion == previous:
+        raise ValueError(f"a probation needs a champion and another one before it, not {standing} after {previous}")
+    return Trial(
+        trial_id=f"probation-{champion}-{standing.epoch}",
+        kind=Kind.PROBATION,
+        champion=champion,
+        rival=previous,
+        epoch=standing.epoch,
+        opened_on=opened_on,
+        cohort_after=max(opened_on, trained[champion], trained[previous]),
+        last_day=opened_on + timedelta(days=policy.probation_days),
+        mode=policy.mode,
+        serve_share=0.0,
+        sequence=policy.sequence,
+    )
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """The state that a trial comes to, with the reasons."""
+
+    state: TrialState
+    reasons: tuple[str, ...]
+
+
+def rule_on(trial: Trial, reading: Reading, today: date, held: str | None) -> Ruling:
+    """What a reading means for a running trial. Pure: same input, same ruling.
+
+    `held`: why promotions need a person for now (after a rollback), None when they don't. Rolling
+    back never needs one.
+    """
+    told = _told(trial, reading)
+    if reading.finding is Finding.RIVAL:
+        if trial.kind is Kind.PROBATION:
+            return Ruling(TrialState.ROLLED_BACK, (told, f"its predecessor {trial.rival} is better"))
+        better = f"challenger {trial.rival} is better"
+        if trial.mode is Mode.SHADOW:
+            return Ruling(TrialState.WITHHELD, (told, better, "mode shadow: promotion is left to a person"))
+        if trial.mode is Mode.APPROVE:
+            return Ruling(TrialState.AWAITING, (told, better, "mode approve: a person is asked"))
+        if held is not None:
+            return Ruling(TrialState.AWAITING, (told, better, f"promotions need a person: {held}"))
+        return Ruling(TrialState.PROMOTED, (told, better))
+    if reading.finding is Finding.CHAMPION:
+        state = TrialState.REJECTED if trial.kind is Kind.TRIAL else TrialState.CONFIRMED
+        return Ruling(state, (told, f"champion {trial.champion} is better"))
+    if today >= trial.last_day:
+        return Ruling(TrialState.EXPIRED, (told, f"no answer by {trial.last_day}; champion {trial.champion} stays"))
+    return Ruling(TrialState.RUNNING, (told,))
+
+
+def _told(trial: Trial, reading: Reading) -> str:
+    step = reading.last
+    if step is None:
+        return f"no booking has matured after {trial.cohort_after}"
+    days = len(reading.steps)
+    read = f"{step.bookings:,} bookings that matured on {days} {'day' if days == 1 else 'days'} until {step.day}"
+    gain = f"version {trial.rival} saves {step.gain:+.4f} log loss per booking against {trial.champion}"
+    if step.low is None or step.high is None:
+        return f"{read}: {gain} (no bounds before {trial.sequence.burn_in_days} days)"
+    return f"{read}: {gain}, bounds {step.low:+.4f} to {step.high:+.4f} (alpha {trial.sequence.alpha:g})"

@@ -121,7 +121,7 @@ class RetrainPolicy:
     one of the two others, or a loss of one and a half times its threshold alone. Columns drift with
     every season and prove no harm, so without the loss they never suffice. `confirm_k` of the last
     `confirm_n` windows must be drifted, the last one among them. `calendar_floor_days` retrains an
-    aging champion without any drift. After a request the next one waits `cooldown_days`, and no more
+    aging champion without any drift. After a request, or a rollback, the next one waits `cooldown_days`, and no more
     than `budget` requests are made within `budget_days`, whatever the signals say.
     """
 
@@ -161,12 +161,14 @@ class RetrainHistory:
 
     `evidence` holds one entry per earlier window of the present champion, oldest first (None = could
     not be evaluated); `requested_on` the event dates of earlier requests, the first training among
-    them not; `pending` the id of a request, or a challenger's trial, that has not ended.
+    them not; `rolled_back_on` the event date of the last rollback; `pending` names a request, a trial
+    or a probation that has not ended.
     """
 
     champion_trained_as_of: date
     evidence: tuple[float | None, ...] = ()
     requested_on: tuple[date, ...] = ()
+    rolled_back_on: date | None = None
     pending: str | None = None
     paused: str | None = None
 
@@ -213,6 +215,9 @@ def _held(today: date, history: RetrainHistory, policy: RetrainPolicy) -> str | 
     last = max(history.requested_on, default=None)
     if last is not None and (today - last).days < policy.cooldown_days:
         return f"held: last request {last}, cooldown {policy.cooldown_days} days"
+    back = history.rolled_back_on
+    if back is not None and (today - back).days < policy.cooldown_days:
+        return f"held: rolled back on {back}, cooldown {policy.cooldown_days} days"
     since = today - timedelta(days=policy.budget_days)
     spent = sum(d > since for d in history.requested_on)
     if spent >= policy.budget:

@@ -7,9 +7,9 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import insert, or_, select, update
 
-from cancellations.domain.promotion import Standing
+from cancellations.domain.promotion import LedgerRow, Standing
 from cancellations.errors import EpochMismatch, LeaseLost
-from cancellations.ports import LedgerRow, VersionRecord
+from cancellations.ports import VersionRecord
 from cancellations.settings import MODEL
 from cancellations.store import tables
 from cancellations.store.transaction import Transaction

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cancellations.domain import features, labels
 from cancellations.domain.events import ChallengerRegistered, ChampionChanged, Fact, RetrainFailed, RetrainRejected
-from cancellations.domain.promotion import GatePolicy, GateResult, backtest_start, gate
+from cancellations.domain.gate import GatePolicy, GateResult, backtest_start, gate
 from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import BadInput, CancellationsError, NotEnoughData, Refused
 from cancellations.ports import Candidate, Classifier, Registry, Store, Trainer, UnitOfWork, VersionRecord

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cancellations.domain.promotion import Standing
+from cancellations.domain.promotion import LedgerRow, Standing
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import CancellationsError
-from cancellations.ports import LedgerRow, OutboxEntry, Registry, Store, StoredDecision, VersionRecord
+from cancellations.ports import OutboxEntry, Registry, Store, StoredDecision, VersionRecord
 from cancellations.usecases.aliases import disagreements
 
 

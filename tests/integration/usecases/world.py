@@ -19,8 +19,8 @@ import pandas as pd
 
 from cancellations.domain.events import Message
 from cancellations.domain.features import FEATURES
+from cancellations.domain.gate import GatePolicy
 from cancellations.domain.labels import LabelRule
-from cancellations.domain.promotion import GatePolicy
 from cancellations.domain.reservation import NAMES, OUTCOME_NAMES
 from cancellations.domain.retraining import MonitorReport, RetrainPolicy, RetrainRequest, Signal, Window, judge
 from cancellations.errors import ServiceDown

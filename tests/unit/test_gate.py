@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cancellations.domain.promotion import GatePolicy, backtest_start, gate, log_loss
+from cancellations.domain.comparison import log_loss
+from cancellations.domain.gate import GatePolicy, backtest_start, gate
 
 POLICY = GatePolicy(backtest_days=42, min_rows=1_000, min_skill=0.10, tolerance=0.01)
 DRAW = np.random.default_rng(1)
