@@ -10,7 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
+
 from cancellations import settings as settings_module
+from cancellations.domain.promotion import Trial
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput
 from cancellations.mail.smtp import SmtpMailer
@@ -22,12 +25,15 @@ from cancellations.sources.find import SIMULATOR, find, simulated
 from cancellations.sources.public_file import PublicFile
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.usecases import deliver as deliver_
+from cancellations.usecases import explain as explain_
 from cancellations.usecases import ingest as ingest_
 from cancellations.usecases import monitor as monitor_
+from cancellations.usecases import promote as promote_
 from cancellations.usecases import reconcile as reconcile_
 from cancellations.usecases import retrain as retrain_
 from cancellations.usecases import score as score_
 from cancellations.usecases import status as status_
+from cancellations.usecases import trial as trial_
 from monitoring.plots import ReportPictures
 from monitoring.report import EvidentlyMonitor
 
@@ -99,6 +105,7 @@ class App:
         return retrain_.TrainingPolicy(
             labels=self.settings.labels,
             gate=self.settings.gate,
+            trial=self.settings.trial,
             seed=knobs.seed,
             reference_rows=knobs.reference_rows,
             lease_ttl=self.settings.lease_ttl,
@@ -193,8 +200,56 @@ class App:
             clock=clock,
         )
 
+    @property
+    def house(self) -> promote_.House:
+        return promote_.House(
+            store=self.store,
+            registry=self.registry,
+            policy=self.settings.trial,
+            rule=self.settings.labels,
+            chunk_rows=self.settings.chunk_rows,
+            clock=clock,
+        )
+
+    def trial(self, *, until: date, run: str | None = None) -> trial_.Looked:
+        return trial_.look(self.house, until=until, run=run)
+
+    def ask(self, trial_id: str, run: str) -> None:
+        trial_.ask(self.house, trial_id, run)
+
+    def answer(self, trial_id: str, *, approve: bool, reason: str, by: str, as_of: date) -> trial_.Looked:
+        return trial_.answer(self.house, trial_id, approve=approve, reason=reason, by=by, as_of=as_of)
+
+    def withdraw(self, *, reason: str, by: str, as_of: date) -> Trial:
+        return trial_.withdraw(self.house, reason=reason, by=by, as_of=as_of)
+
+    def promote(self, version: str, *, reason: str, by: str, as_of: date) -> promote_.Takeover:
+        return promote_.promote(self.house, version, reason=reason, by=by, as_of=as_of)
+
+    def roll_back(self, *, to: str | None, reason: str, by: str, as_of: date) -> promote_.Takeover:
+        return promote_.roll_back(self.house, to=to, reason=reason, by=by, as_of=as_of)
+
+    def acknowledge(self) -> str | None:
+        """Promotions need no person any more; returns why they did, None when they didn't."""
+        with self.store.begin() as work:
+            reason = work.promotions_held()
+            work.release_promotions()
+            work.commit()
+        return reason
+
+    def explain(self, version: str) -> explain_.Explanation:
+        return explain_.explain(self.store, version, self.settings.today)
+
+    def history(self) -> explain_.History:
+        return explain_.history(self.store)
+
+    def scores(self, as_of: date) -> pd.DataFrame:
+        """What is served of each booking that is open on a day, as `ports.UnitOfWork.served` gives it."""
+        with self.store.begin() as work:
+            return work.served(as_of)
+
     def status(self) -> status_.Status:
-        return status_.status(self.store, self.registry)
+        return status_.status(self.store, self.registry, self.settings.today)
 
     def pause(self, reason: str) -> None:
         with self.store.begin() as work:

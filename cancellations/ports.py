@@ -164,8 +164,9 @@ class UnitOfWork(Protocol):
         """Booking-time features as they were stored, indexed by reservation_id; ids without are left out."""
         ...
 
-    def add_features(self, features: pd.DataFrame, now: datetime) -> None:
-        """Stores features by their index, the reservation_id; what is stored already stays."""
+    def add_features(self, features: pd.DataFrame, now: datetime) -> int:
+        """Stores features by their index, the reservation_id; what is stored already stays. Returns how
+        many were new."""
         ...
 
     def unscored(

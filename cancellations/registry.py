@@ -234,9 +234,21 @@ class MlflowRegistry:
         except UntrustedTypesFoundException as error:
             raise BadInput(f"version {version} is not loaded: {error}") from error
 
-    def load(self, version: str) -> Classifier:
+    def load(self, version: str, *, fresh: bool = False) -> Classifier:
         """The version's model; versions never change, so the last few are kept."""
-        return self._load_cached(version)
+        return self._load(version) if fresh else self._load_cached(version)
+
+    def record(self, version: str) -> VersionRecord:
+        with self._reach(f"looking up version {version}"):
+            found = self._client.get_model_version(self._name, version)
+            try:
+                return self._record(found)
+            except (KeyError, ValueError) as error:
+                raise BadInput(
+                    f"version {version} does not say what it was trained on ({error}); set its tags in MLflow:"
+                    " request_id (any name that no other version has), as_of (YYYY-MM-DD, the last day whose"
+                    " outcomes it saw), data_digest"
+                ) from error
 
     def tags(self, version: str) -> dict[str, str]:
         """Tags of a version, which lead back to its request, report and data."""

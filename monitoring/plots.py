@@ -1,4 +1,4 @@
-"""The picture of a drift mail: which columns matter, and how the signals came here.
+"""The pictures of mails: which columns drifted and how the signals came here; what a trial has read.
 
 Drawn without pyplot, which keeps figures in a global list, so that flows may draw in any thread.
 Hatches, markers and line styles carry the meaning; colour only repeats it.
@@ -7,6 +7,7 @@ Hatches, markers and line styles carry the meaning; colour only repeats it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
+from cancellations.domain.comparison import Step
+from cancellations.domain.promotion import Kind, Trial
 from cancellations.domain.retraining import ColumnDrift, MonitorReport
 from cancellations.ports import StoredDecision
 
@@ -28,8 +31,12 @@ TICKS = 7  # dates under the signals, as many as can be read side by side
 LONGEST = 5.0  # times the threshold; longer bars are cut, and say so by their number
 SPAN = (-0.5, 3.0)  # of the signals, in times the threshold; beyond it a line runs along the edge
 
+DATES = 5  # under a trial, whose letters are larger
+NARROW = 0.3  # of the width; a burn-in that takes less has room for its name only
+
 INK, QUIET, GRID = "#1f2933", "#66727f", "#dde2e7"
 DRIFTED, STEADY = "#c8553d", "#b9c4cf"
+GAIN, BAND, SHADE = "#24557a", "#c4d6e6", "#eef0f2"
 STYLES: tuple[tuple[str, Any, str], ...] = (
     ("o", "-", "#24557a"),
     ("s", "--", "#b07d12"),
@@ -71,9 +78,27 @@ class ReportPictures:
         )
         _columns(left, report)
         _signals(right, windows)
-        out = BytesIO()
-        canvas.print_png(out)
-        return out.getvalue()
+        return _png(canvas)
+
+    def trial(self, trial: Trial) -> bytes:
+        """PNG, 1200 x 760 pixels: what the rival gains per booking, over maturity days, with its bounds.
+
+        One panel in large letters, which can be read on a phone too.
+        """
+        figure = Figure(figsize=(12, 7.6), dpi=100, facecolor="white")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.125, right=0.975, top=0.775, bottom=0.225)
+        figure.text(0.02, 0.925, _headline(trial), size=23, weight="bold", color=INK)
+        figure.text(0.02, 0.865, _progress(trial), size=17, color=QUIET)
+        _sequence(axes, trial)
+        return _png(canvas)
+
+
+def _png(canvas: FigureCanvasAgg) -> bytes:
+    out = BytesIO()
+    canvas.print_png(out)
+    return out.getvalue()
 
 
 def _columns(axes: Axes, report: MonitorReport) -> None:
@@ -167,6 +192,115 @@ def _signals(axes: Axes, windows: Sequence[MonitorReport]) -> None:
     axes.legend(handles=handles, **(_LEGEND | {"ncols": 1, "loc": "upper left", "bbox_to_anchor": (0.0, -0.15)}))
 
 
+def _sequence(axes: Axes, trial: Trial) -> None:
+    evidence = trial.evidence
+    first = evidence[0].day if evidence else trial.cohort_after + timedelta(days=1)
+    answers = _first_answer(trial, first)
+    last = max(evidence[-1].day if evidence else answers, answers + timedelta(days=1))
+    days, room = np.array([date2num(step.day) for step in evidence]), 0.03 * (last - first).days
+    left, right = date2num(first) - room, date2num(last) + room
+    low, high = _height(evidence)
+
+    _frame(axes, "")
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+    axes.set_xlabel("day on which outcomes became final", color=QUIET, size=16, labelpad=6)
+    axes.set_ylabel("log loss saved per booking", color=QUIET, size=16)
+    axes.tick_params(labelsize=16)
+    axes.locator_params(axis="y", nbins=6)
+    shown = [first + (last - first) * n / (DATES - 1) for n in range(DATES)]
+    axes.set_xticks([date2num(day) for day in shown], [_day(day) for day in shown])
+    if not evidence:
+        axes.set_yticks([0.0])
+
+    burn_in = date2num(answers) - 0.5
+    axes.axvspan(left, burn_in, color=SHADE, zorder=0, linewidth=0)
+    wide = (burn_in - left) / (right - left) >= NARROW
+    named = f"burn-in: no answer before day {trial.sequence.burn_in_days}" if wide else "burn-in"
+    axes.text(left + 0.3 * room, _edge(low, high, 0.965), named, va="top", size=16, color=QUIET, style="italic")
+    axes.axhline(0.0, color=INK, linewidth=2.0, linestyle=(0, (4, 2)), zorder=2)
+    for share, side, arrow, better in ((0.965, "top", "▲", _rival(trial)), (0.035, "bottom", "▼", _champion(trial))):
+        place = right - 0.3 * room, _edge(low, high, share)
+        axes.text(*place, f"{arrow} {better} better", ha="right", va=side, size=17, weight="bold", color=INK)
+
+    bounds = [(step.low, step.high) for step in evidence if step.low is not None and step.high is not None]
+    if bounds:
+        lows, highs = np.array(bounds).T
+        axes.fill_between(days[-len(bounds) :], lows, highs, facecolor=BAND, edgecolor=GAIN, linewidth=1.0, zorder=1.5)
+    gains = np.clip([step.gain for step in evidence], low, high)
+    axes.plot(days, gains, color=GAIN, linewidth=3.0, marker="o", markersize=6, zorder=3)
+    if trial.decided_on is not None:
+        _decision(axes, trial, trial.decided_on)
+    axes.legend(
+        handles=[
+            Line2D([], [], color=GAIN, linewidth=3.0, marker="o", markersize=6, label="all days so far"),
+            Patch(facecolor=BAND, edgecolor=GAIN, label=f"bounds, each held with {1 - trial.sequence.alpha:.0%}"),
+            Line2D([], [], color=INK, linewidth=2.0, linestyle=(0, (4, 2)), label="no difference"),
+        ],
+        **(_LEGEND | {"fontsize": 16, "bbox_to_anchor": (0.46, -0.19), "columnspacing": 1.8}),
+    )
+
+
+def _decision(axes: Axes, trial: Trial, day: date) -> None:
+    """Marks the day that decided, and says above the panel what it decided."""
+    found: str = trial.state.value
+    for step in trial.evidence:
+        if step.day == day and step.low is not None and step.high is not None:
+            axes.plot(date2num(day), step.gain, marker="D", markersize=15, color=INK, mec="white", mew=2, zorder=4)
+            found = f"{_rival(trial)} better" if step.low > 0 else f"{_champion(trial)} better"
+    axes.axvline(date2num(day), color=INK, linewidth=2.0, zorder=2.5)
+    axes.text(1.0, 1.03, f"decided on {_day(day)}: {found}", transform=axes.transAxes, **_DECIDED)
+
+
+def _first_answer(trial: Trial, first: date) -> date:
+    """The first day after burn-in; while that is not over, the day on which it can be at the earliest."""
+    read, needed = len(trial.evidence), trial.sequence.burn_in_days
+    if read >= needed:
+        return trial.evidence[needed - 1].day
+    return trial.evidence[-1].day + timedelta(days=needed - read) if read else first + timedelta(days=needed - 1)
+
+
+def _height(evidence: Sequence[Step]) -> tuple[float, float]:
+    """From below to above all bounds and gains, 0 included; the first days, of few bookings, may be cut."""
+    bounds = [bound for step in evidence for bound in (step.low, step.high) if bound is not None]
+    gains = [step.gain for step in (evidence[len(evidence) // 2 :] if bounds else evidence)]
+    low, high = min([0.0, *bounds, *gains]), max([0.0, *bounds, *gains])
+    # Room for words above and below; a height of nothing cannot be drawn.
+    room = 0.16 * (high - low) or 0.01
+    return min(low - room, -room), max(high + room, room)
+
+
+def _edge(low: float, high: float, share: float) -> float:
+    return low + share * (high - low)
+
+
+def _headline(trial: Trial) -> str:
+    if trial.kind is Kind.TRIAL:
+        return f"Trial of v{trial.rival} against champion v{trial.champion}: {trial.state.value}"
+    return f"Probation of v{trial.champion} against its predecessor v{trial.rival}: {trial.state.value}"
+
+
+def _progress(trial: Trial) -> str:
+    if not trial.evidence:
+        return f"no booking read yet; opened on {_day(trial.opened_on)} {trial.opened_on:%Y}"
+    step, days = trial.evidence[-1], len(trial.evidence)
+    bookings = "1 booking" if step.bookings == 1 else f"{step.bookings:,} bookings"
+    return f"{bookings} read, of {days} {'day' if days == 1 else 'days'} until {_day(step.day)} {step.day:%Y}"
+
+
+def _rival(trial: Trial) -> str:
+    return f"{'challenger' if trial.kind is Kind.TRIAL else 'predecessor'} v{trial.rival}"
+
+
+def _champion(trial: Trial) -> str:
+    return f"champion v{trial.champion}"
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%b}"
+
+
+_DECIDED: dict[str, Any] = {"ha": "right", "va": "bottom", "size": 17, "weight": "bold", "color": INK}
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 _RIGHT: dict[str, Any] = {"ha": "right", "va": "center", "size": 9.5, "color": QUIET, "bbox": _PAPER}
 _LEGEND: dict[str, Any] = {

@@ -168,8 +168,9 @@ class Trial:
     `champion` is the one that serves while it runs, `rival` the challenger or, on probation, the
     previous champion. Mode, share and test are those of the day on which it was opened. `epoch` is
     the standing's at that moment: the pair is this one until the epoch changes. `decided_on` is the
-    maturity day that brought the answer, `evidence` what had been read at the last look, and
-    `asked_until` (UTC) the end of a person's time to answer.
+    maturity day that brought the answer, `evidence` what had been read at the last look.
+    `asked_until` (UTC) is the end of a person's time to answer, `asked_by` the run that asks, so that
+    one form is open and not one for each look.
     """
 
     trial_id: str
@@ -189,6 +190,7 @@ class Trial:
     reasons: tuple[str, ...] = ()
     evidence: tuple[Step, ...] = ()
     asked_until: datetime | None = None
+    asked_by: str | None = None
 
     def __str__(self) -> str:
         if self.kind is Kind.TRIAL:

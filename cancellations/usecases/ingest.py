@@ -8,6 +8,7 @@ from datetime import date, datetime
 
 import pandas as pd
 
+from cancellations.domain.events import OutcomesArrived
 from cancellations.domain.reservation import coerce, violations
 from cancellations.ports import LoadCounts, QuarantinedRow, Source, SourceBatch, Store
 
@@ -24,7 +25,8 @@ def ingest(
     """Loads bookings made in `(after, until]` and outcomes that became known by `until`.
 
     A row outside the span is left for a later load, unjudged. Loading the same span again changes
-    nothing. `on_batch` hears how many rows have been read so far.
+    nothing. New outcomes ring for a trial or probation that reads them. `on_batch` hears how many rows
+    have been read so far.
     """
     total = {"read": 0, "outside": 0, "loaded": 0, "unchanged": 0, "updated": 0, "quarantined": 0, "outcomes": 0}
     for batch in source.batches():
@@ -49,8 +51,12 @@ def ingest(
         total["quarantined"] += len(quarantined)
         on_batch(total["read"])
     counts = LoadCounts(source=source.name, **total)
+    now = clock()
     with store.begin() as work:
-        work.add_load(counts, (after, until), clock())
+        work.add_load(counts, (after, until), now)
+        trial = work.open_trial()
+        if trial is not None and counts.outcomes > 0:
+            work.add_messages(OutcomesArrived(trial.trial_id, until, counts.outcomes, now).messages(), now)
         work.commit()
     return counts
 

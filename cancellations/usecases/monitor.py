@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cancellations.domain import features, labels
 from cancellations.domain.events import DriftDetected, RetrainDue, identity
+from cancellations.domain.promotion import Change
 from cancellations.domain.retraining import (
     Action,
     Decision,
@@ -183,16 +184,20 @@ def _history(work: UnitOfWork, champion: VersionRecord, end: date) -> RetrainHis
     earlier = [d for d in work.decisions(champion.version) if d.report.window.end < end]
     requests = work.requests()
     waiting = next((r for r in requests if not r.state.final), None)
-    challenger = work.standing().challenger
+    standing, trial = work.standing(), work.open_trial()
     pending = None
     if waiting is not None:
         pending = f"request {waiting.request_id}"
-    elif challenger is not None:
-        pending = f"the trial of challenger {challenger}"
+    elif trial is not None:
+        pending = str(trial)
+    elif standing.challenger is not None:
+        pending = f"challenger {standing.challenger}"
+    rollbacks = [row.as_of for row in work.ledger() if row.change is Change.ROLLED_BACK]
     return RetrainHistory(
         champion_trained_as_of=champion.trained_as_of,
         evidence=tuple(d.report.evidence() for d in reversed(earlier)),
         requested_on=tuple(r.as_of for r in requests if r.report_id is not None),
+        rolled_back_on=max(rollbacks, default=None),
         pending=pending,
         paused=work.paused(),
     )

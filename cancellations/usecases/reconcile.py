@@ -65,6 +65,8 @@ def _recover(store: Store, max_attempts: int, now: datetime) -> tuple[list[str],
 
 def _start(store: Store, doorbell: Doorbell | None, patience: timedelta, now: datetime) -> tuple[list[str], list[str]]:
     with store.begin() as work:
+        if work.open_trial() is not None:
+            return [], []  # they wait for its end
         paused = work.paused() is not None
         overdue = [
             request

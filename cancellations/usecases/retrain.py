@@ -12,6 +12,7 @@ import pandas as pd
 from cancellations.domain import features, labels
 from cancellations.domain.events import ChallengerRegistered, ChampionChanged, Fact, RetrainFailed, RetrainRejected
 from cancellations.domain.gate import GatePolicy, GateResult, backtest_start, gate
+from cancellations.domain.promotion import Change, TrialPolicy, open_trial
 from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import BadInput, CancellationsError, NotEnoughData, Refused
 from cancellations.ports import Candidate, Classifier, Registry, Store, Trainer, UnitOfWork, VersionRecord
@@ -26,6 +27,7 @@ class TrainingPolicy:
 
     labels: labels.LabelRule
     gate: GatePolicy
+    trial: TrialPolicy
     seed: int
     reference_rows: int
     lease_ttl: timedelta
@@ -72,9 +74,9 @@ def retrain(
     """Works on a request until it ends; returns how it stands.
 
     A request that has ended is returned as it is. Raises `Refused` while another worker holds the
-    lease or automatic retraining is paused; the request then keeps waiting. Too little data ends it
-    as rejected. An error of the training counts as an attempt and is raised; the last attempt ends
-    the request as failed.
+    lease, automatic retraining is paused, or a trial or probation has not ended; the request then keeps
+    waiting. Too little data ends it as rejected. An error of the training counts as an attempt and is
+    raised; the last attempt ends the request as failed.
     """
     request, token = _claim(request_id, store, policy, owner, clock())
     if token is None:
@@ -104,6 +106,9 @@ def _claim(
         paused = work.paused()
         if paused is not None and request.report_id is not None:
             raise Refused(f"automatic retraining is paused ({paused}); `cancellations resume` lets {request_id} go on")
+        running = work.open_trial()
+        if running is not None:
+            raise Refused(f"{running} has not ended; request {request_id} waits for it")
         token = work.acquire_lease(LEASE, owner, now, policy.lease_ttl)
         if token is None:
             holder = work.lease_holder(LEASE, now)
@@ -205,7 +210,7 @@ def _train(
         )
     )
     say(f"registered version {record.version}")
-    return _stand(request, record, backtest.result.reasons, token, store, clock())
+    return _stand(request, record, backtest.result.reasons, token, store, policy, clock())
 
 
 @dataclass(frozen=True)
@@ -271,10 +276,12 @@ def _stand(
     reasons: tuple[str, ...],
     token: int,
     store: Store,
+    policy: TrainingPolicy,
     now: datetime,
 ) -> RetrainRequest:
-    """The new version takes its place: beside the champion, or as the first one."""
+    """The new version takes its place: as the first champion, or as challenger, on trial from now on."""
     done = replace(request, state=RequestState.CANDIDATE, version=record.version, detail=(*request.detail, *reasons))
+    by = "the gate"
     with store.begin() as work:
         seen = work.standing()
         first = seen.champion is None
@@ -282,17 +289,25 @@ def _stand(
             seen,
             champion=record.version if first else seen.champion,
             challenger=None if first else record.version,
-            reason=f"{'first champion' if first else 'challenger'}: {request.reason}",
+            change=Change.FIRST if first else Change.CHALLENGED,
+            reason=request.reason,
+            by=by,
             request_id=request.request_id,
             as_of=request.as_of,
             now=now,
         )
-        fact: Fact = (
-            ChampionChanged(record.version, None, after.epoch, request.as_of, "the first version to pass the gate")
-            if first
-            else ChallengerRegistered(request.request_id, record.version, str(seen.champion), request.as_of, reasons)
-        )
         work.add_version(record, now)
+        fact: Fact
+        if first:
+            why = "the first version to pass the gate"
+            fact = ChampionChanged(
+                record.version, None, after.epoch, request.as_of, Change.FIRST.value, why, by, reasons=reasons
+            )
+        else:
+            champion = work.version(str(seen.champion))
+            trained = {r.version: r.trained_as_of for r in (record, champion) if r is not None}
+            work.add_trial(open_trial(after, trained, request.as_of, request.request_id, policy.trial), now)
+            fact = ChallengerRegistered(request.request_id, record.version, str(seen.champion), request.as_of, reasons)
         _close(work, done, fact, token, now)
         work.commit()
     return done

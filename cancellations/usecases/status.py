@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
-from cancellations.domain.promotion import LedgerRow, Standing
+from cancellations.domain.promotion import LedgerRow, Standing, Trial
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import CancellationsError
 from cancellations.ports import OutboxEntry, Registry, Store, StoredDecision, VersionRecord
@@ -24,13 +25,16 @@ class Status:
     pending: tuple[OutboxEntry, ...]
     dead: tuple[OutboxEntry, ...]
     paused: str | None
+    trial: Trial | None  # that has not ended: a trial or a probation
+    promotions_held: str | None
+    served: dict[str, int]  # open bookings per version whose score they are served
     ledger: tuple[LedgerRow, ...]
     disagreements: tuple[str, ...] | None
     registry_problem: str | None = None
 
 
-def status(store: Store, registry: Registry) -> Status:
-    """Reads store and registry; changes nothing."""
+def status(store: Store, registry: Registry, as_of: date) -> Status:
+    """Reads store and registry; changes nothing. `as_of`: the day on which bookings count as open."""
     with store.begin() as work:
         standing = work.standing()
         requests = work.requests()
@@ -45,6 +49,9 @@ def status(store: Store, registry: Registry) -> Status:
             pending=tuple(work.pending_messages()),
             dead=tuple(work.dead_messages()),
             paused=work.paused(),
+            trial=work.open_trial(),
+            promotions_held=work.promotions_held(),
+            served={str(v): int(n) for v, n in work.served(as_of)["model_version"].value_counts().items()},
             ledger=tuple(work.ledger()),
             disagreements=None,
         )

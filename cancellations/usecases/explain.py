@@ -1,0 +1,93 @@
+"""Why a version is what it is: its way from the report that asked for it to what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial
+from cancellations.domain.retraining import RetrainRequest
+from cancellations.errors import BadInput
+from cancellations.ports import Store, StoredDecision, VersionRecord
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything on record about one version, in the order in which it happened.
+
+    `report` asked for it (None: a person did, or it is the first one), `request` was worked on,
+    `record` is what was registered: MLflow run, data, figures. `trials` are those that it was part
+    of, `ledger` the rows with which it came or went, `served` the open bookings that are served its
+    score now, `role` what it is today, in words.
+    """
+
+    record: VersionRecord
+    role: str
+    report: StoredDecision | None
+    request: RetrainRequest | None
+    trials: tuple[Trial, ...]
+    ledger: tuple[LedgerRow, ...]
+    served: int
+
+
+def explain(store: Store, version: str, as_of: date) -> Explanation:
+    """Raises `BadInput` for a version that the ledger does not know."""
+    with store.begin() as work:
+        record = work.version(version)
+        if record is None:
+            raise BadInput(
+                f"the ledger knows no version {version!r}; `cancellations history` lists those that it knows. A"
+                " version that was registered in MLflow by hand enters it with `cancellations promote`"
+            )
+        request = work.request(record.request_id)
+        report = work.decision(request.report_id) if request is not None and request.report_id else None
+        trials = tuple(t for t in work.trials() if version in (t.champion, t.rival))
+        ledger = work.ledger()
+        served = int((work.served(as_of)["model_version"] == version).sum())
+        standing, running = work.standing(), work.open_trial()
+    return Explanation(
+        record=record,
+        role=_role(version, standing, running, ledger),
+        report=report,
+        request=request,
+        trials=trials,
+        ledger=_rows_of(version, ledger),
+        served=served,
+    )
+
+
+def _role(version: str, standing: Standing, running: Trial | None, ledger: list[LedgerRow]) -> str:
+    if version == standing.champion:
+        probation = running is not None and running.kind is Kind.PROBATION
+        return "champion, on probation" if probation else "champion"
+    if version == standing.challenger:
+        return "challenger, on trial"
+    if running is not None and version == running.rival:
+        return "previous champion, in shadow while its successor is on probation"
+    if version in {row.champion for row in ledger}:
+        return "earlier champion"
+    return "earlier challenger" if version in {row.challenger for row in ledger} else "registered, never stood"
+
+
+def _rows_of(version: str, ledger: list[LedgerRow]) -> tuple[LedgerRow, ...]:
+    """Rows in which the version's part changed."""
+    rows, before = [], (False, False)
+    for row in ledger:
+        now = (row.champion == version, row.challenger == version)
+        if now != before:
+            rows.append(row)
+        before = now
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class History:
+    """Every change of champion or challenger, and every trial and probation; oldest first."""
+
+    ledger: tuple[LedgerRow, ...]
+    trials: tuple[Trial, ...]
+
+
+def history(store: Store) -> History:
+    with store.begin() as work:
+        return History(tuple(work.ledger()), tuple(work.trials()))

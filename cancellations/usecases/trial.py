@@ -1,0 +1,262 @@
+"""One look at the trial, or the probation, that has not ended: read the matured days, rule, act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from cancellations.domain import labels
+from cancellations.domain.comparison import Reading, daily_gains, read
+from cancellations.domain.events import ApprovalNeeded, TrialEnded
+from cancellations.domain.promotion import (
+    Change,
+    Kind,
+    Ruling,
+    Standing,
+    Trial,
+    TrialState,
+    open_trial,
+    rule_on,
+)
+from cancellations.errors import BadInput, EpochMismatch, Refused
+from cancellations.ports import UnitOfWork
+from cancellations.usecases.aliases import project_aliases
+from cancellations.usecases.promote import House, Takeover, take_over
+from cancellations.usecases.score import score
+
+AUTOMATIC = {Kind.TRIAL: "the trial", Kind.PROBATION: "the probation"}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look found: the trial as it stands now (None: there is none), and the change it made."""
+
+    trial: Trial | None
+    takeover: Takeover | None = None
+
+
+def look(house: House, *, until: date, run: str | None = None) -> Looked:
+    """Scores what either version lacks, reads the days that matured by `until`, and acts on the ruling.
+
+    Safe to repeat, and to run twice at once: what a look decides is decided by the days in their
+    order, and written once. `run` names whoever can ask a person for approval (a flow run).
+    """
+    _ensure_opened(house, until)
+    with house.store.begin() as work:
+        seen, trial = work.standing(), work.open_trial()
+    if trial is None:
+        return Looked(None)
+    if trial.state is TrialState.AWAITING:
+        return _await(house, trial, until, run)
+    score(
+        house.store,
+        house.registry,
+        after=None,
+        until=until,
+        rule=house.rule,
+        chunk_rows=house.chunk_rows,
+        clock=house.clock,
+    )
+    with house.store.begin() as work:
+        reading = compare(work, trial, house.rule, until)
+        held = work.promotions_held()
+    ruling = rule_on(trial, reading, until, held)
+    return _act(house, seen, trial, reading, ruling, until, run)
+
+
+def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date) -> Reading:
+    """Reads the trial's cohort: bookings that both versions scored and that matured by `until`.
+
+    A day is read once outcomes known on it, or later, have come in: before, everybody would seem to
+    have stayed. Days behind the trial's last are not read, so a late look finds what a timely one did.
+    """
+    fed = work.outcomes_until(until)
+    last = min(until, trial.last_day, fed) if fed is not None else trial.cohort_after
+    if last <= trial.cohort_after:
+        return read((), trial.sequence)
+    arriving_after = trial.cohort_after - timedelta(days=rule.settle_days)
+    history = work.history(booked_until=last, known_until=until, arriving_after=arriving_after)
+    cohort = labels.matured(history, rule, as_of=last, after=trial.cohort_after)
+    ours = work.predictions(trial.champion, cohort["reservation_id"])
+    theirs = work.predictions(trial.rival, cohort["reservation_id"])
+    both = cohort[cohort["reservation_id"].isin(ours.index.intersection(theirs.index))]
+    ids = both["reservation_id"]
+    return read(
+        daily_gains(
+            both["matured_on"],
+            both["label"].to_numpy(),
+            ours.reindex(ids).to_numpy(),
+            theirs.reindex(ids).to_numpy(),
+        ),
+        trial.sequence,
+    )
+
+
+def answer(house: House, trial_id: str, *, approve: bool, reason: str, by: str, as_of: date) -> Looked:
+    """A person's yes or no to a trial that awaits approval; raises `Refused` when it doesn't."""
+    with house.store.begin() as work:
+        seen, trial = work.standing(), work.trial(trial_id)
+    if trial is None:
+        raise BadInput(f"there is no trial {trial_id!r}; `cancellations history` lists them")
+    if trial.state is not TrialState.AWAITING:
+        raise Refused(f"{trial} does not await an answer: it is {trial.state}")
+    if approve:
+        return _take_over(house, seen, trial, TrialState.PROMOTED, (f"approved by {by}: {reason}",), by, as_of)
+    return _end(house, seen, trial, TrialState.DECLINED, (f"declined by {by}: {reason}",), by, as_of)
+
+
+def withdraw(house: House, *, reason: str, by: str, as_of: date) -> Trial:
+    """A person ends the trial or probation that has not ended; the champion stays."""
+    if not reason.strip():
+        raise BadInput("a reason is needed, for whoever asks the ledger later")
+    with house.store.begin() as work:
+        seen, trial = work.standing(), work.open_trial()
+    if trial is None:
+        raise Refused("neither a trial nor a probation is running")
+    ended = _end(house, seen, trial, TrialState.WITHDRAWN, (f"withdrawn by {by}: {reason.strip()}",), by, as_of)
+    assert ended.trial is not None
+    return ended.trial
+
+
+def ask(house: House, trial_id: str, run: str) -> None:
+    """`run` asks the person from now on: the run that did so before is gone."""
+    with house.store.begin() as work:
+        trial = work.trial(trial_id)
+        if trial is not None and trial.state is TrialState.AWAITING:
+            work.update_trial(replace(trial, asked_by=run), TrialState.AWAITING, house.clock())
+            work.commit()
+
+
+def _ensure_opened(house: House, until: date) -> None:
+    """A challenger without a trial, of a home that an older version made, gets its trial."""
+    with house.store.begin() as work:
+        standing = work.standing()
+        if standing.champion is None or standing.challenger is None or work.open_trial() is not None:
+            return
+        records = [work.version(standing.champion), work.version(standing.challenger)]
+        trained = {r.version: r.trained_as_of for r in records if r is not None}
+        challenger = work.version(standing.challenger)
+        request_id = None if challenger is None else challenger.request_id
+        work.add_trial(open_trial(standing, trained, until, request_id, house.policy), house.clock())
+        work.commit()
+
+
+def _await(house: House, trial: Trial, until: date, run: str | None) -> Looked:
+    now = house.clock()
+    with house.store.begin() as work:
+        seen = work.standing()
+        if trial.asked_by is None and run is not None:
+            trial = replace(trial, asked_by=run)
+            work.update_trial(trial, TrialState.AWAITING, now)
+            work.commit()
+    if trial.asked_until is not None and now >= trial.asked_until:
+        why = f"nobody answered by {trial.asked_until:%Y-%m-%d %H:%M} UTC, which means no"
+        return _end(house, seen, trial, TrialState.DECLINED, (why,), AUTOMATIC[trial.kind], until)
+    return Looked(trial)
+
+
+def _act(
+    house: House, seen: Standing, trial: Trial, reading: Reading, ruling: Ruling, until: date, run: str | None
+) -> Looked:
+    decided_on = reading.last.day if reading.last and ruling.state is not TrialState.RUNNING else None
+    read_now = replace(trial, evidence=reading.steps, decided_on=decided_on)
+    if ruling.state is TrialState.RUNNING:
+        return Looked(_keep(house, replace(read_now, reasons=ruling.reasons)))
+    if ruling.state is TrialState.AWAITING:
+        return Looked(_ask(house, replace(read_now, reasons=ruling.reasons), until, run))
+    by = AUTOMATIC[trial.kind]
+    if ruling.state in (TrialState.PROMOTED, TrialState.ROLLED_BACK):
+        return _take_over(house, seen, replace(read_now, reasons=()), ruling.state, ruling.reasons, by, until)
+    return _end(house, seen, replace(read_now, reasons=()), ruling.state, ruling.reasons, by, until)
+
+
+def _keep(house: House, trial: Trial) -> Trial:
+    with house.store.begin() as work:
+        work.update_trial(trial, TrialState.RUNNING, house.clock())
+        work.commit()
+    return trial
+
+
+def _ask(house: House, trial: Trial, until: date, run: str | None) -> Trial:
+    now = house.clock()
+    asked_until = now + timedelta(hours=house.policy.approval_hours)
+    asking = replace(trial, state=TrialState.AWAITING, asked_until=asked_until, asked_by=run)
+    fact = ApprovalNeeded(trial.trial_id, trial.champion, trial.rival, until, asked_until, trial.reasons)
+    with house.store.begin() as work:
+        if work.update_trial(asking, trial.state, now):
+            work.add_messages(fact.messages(), now)
+            work.commit()
+            return asking
+        known = work.trial(trial.trial_id)
+    return known or asking
+
+
+def _take_over(
+    house: House, seen: Standing, trial: Trial, state: TrialState, reasons: tuple[str, ...], by: str, as_of: date
+) -> Looked:
+    """The rival becomes champion, by promotion or by rollback."""
+    _require_pair(seen, trial)
+    with house.store.begin() as work:
+        record = work.version(trial.rival)
+    assert record is not None, "a version is recorded before it is compared"
+    ended = replace(trial, state=state, reasons=(*trial.reasons, *reasons))
+    takeover = take_over(
+        house,
+        seen,
+        record,
+        change=Change.PROMOTED if state is TrialState.PROMOTED else Change.ROLLED_BACK,
+        reason=reasons[-1],
+        by=by,
+        as_of=as_of,
+        decided=ended,
+        seen_state=trial.state,
+        evidence=ended.reasons,
+    )
+    return Looked(ended, takeover)
+
+
+def _end(
+    house: House, seen: Standing, trial: Trial, state: TrialState, reasons: tuple[str, ...], by: str, as_of: date
+) -> Looked:
+    """The champion stays; a challenger leaves."""
+    _require_pair(seen, trial)
+    ended = replace(trial, state=state, reasons=(*trial.reasons, *reasons))
+    now = house.clock()
+    with house.store.begin() as work:
+        if not work.update_trial(ended, trial.state, now):
+            raise EpochMismatch(f"{trial} was ended by somebody else meanwhile; nothing was written")
+        if trial.kind is Kind.TRIAL:
+            work.change_standing(
+                seen,
+                champion=seen.champion,
+                challenger=None,
+                change=Change.LEFT,
+                reason=f"{state}: {reasons[-1]}",
+                by=by,
+                request_id=trial.request_id,
+                trial_id=trial.trial_id,
+                as_of=as_of,
+                now=now,
+            )
+            work.serve(as_of, now)
+        fact = TrialEnded(
+            trial_id=trial.trial_id,
+            kind=trial.kind.value,
+            state=state.value,
+            champion=trial.champion,
+            version=trial.rival,
+            as_of=as_of,
+            reasons=ended.reasons,
+        )
+        work.add_messages(fact.messages(), now)
+        work.commit()
+    if trial.kind is Kind.TRIAL:
+        project_aliases(house.store, house.registry)
+    return Looked(ended)
+
+
+def _require_pair(seen: Standing, trial: Trial) -> None:
+    if seen.epoch != trial.epoch:
+        raise EpochMismatch(
+            f"{trial} began at epoch {trial.epoch} and the ledger is at epoch {seen.epoch}; nothing was written"
+        )
