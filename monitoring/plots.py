@@ -197,13 +197,15 @@ def _sequence(axes: Axes, trial: Trial) -> None:
     first = evidence[0].day if evidence else trial.cohort_after + timedelta(days=1)
     answers = _first_answer(trial, first)
     last = max(evidence[-1].day if evidence else answers, answers + timedelta(days=1))
-    days, room = np.array([date2num(step.day) for step in evidence]), 0.03 * (last - first).days
-    left, right = date2num(first) - room, date2num(last) + room
+    days, margin = np.array([date2num(step.day) for step in evidence]), 0.03 * (last - first).days
+    left, right = date2num(first) - margin, date2num(last) + margin
     low, high = _height(evidence)
+    # Words stand above and below everything that is drawn; a height of nothing cannot be drawn.
+    room = 0.16 * (high - low) or 0.01
 
     _frame(axes, "")
     axes.set_xlim(left, right)
-    axes.set_ylim(low, high)
+    axes.set_ylim(low - room, high + room)
     axes.set_xlabel("day on which outcomes became final", color=QUIET, size=16, labelpad=6)
     axes.set_ylabel("log loss saved per booking", color=QUIET, size=16)
     axes.tick_params(labelsize=16)
@@ -217,24 +219,29 @@ def _sequence(axes: Axes, trial: Trial) -> None:
     axes.axvspan(left, burn_in, color=SHADE, zorder=0, linewidth=0)
     wide = (burn_in - left) / (right - left) >= NARROW
     named = f"burn-in: no answer before day {trial.sequence.burn_in_days}" if wide else "burn-in"
-    axes.text(left + 0.3 * room, _edge(low, high, 0.965), named, va="top", size=16, color=QUIET, style="italic")
+    axes.text(0.0, 1.03, named, transform=axes.transAxes, va="bottom", size=16, color=QUIET, style="italic")
     axes.axhline(0.0, color=INK, linewidth=2.0, linestyle=(0, (4, 2)), zorder=2)
-    for share, side, arrow, better in ((0.965, "top", "▲", _rival(trial)), (0.035, "bottom", "▼", _champion(trial))):
-        place = right - 0.3 * room, _edge(low, high, share)
-        axes.text(*place, f"{arrow} {better} better", ha="right", va=side, size=17, weight="bold", color=INK)
+    for place, side, meaning in (
+        (0.97, "top", f"▲ {_rival(trial)} better"),
+        (0.03, "bottom", f"▼ {_champion(trial)} better"),
+    ):
+        axes.text(0.012, place, meaning, transform=axes.transAxes, va=side, size=17, weight="bold", color=INK)
 
     bounds = [(step.low, step.high) for step in evidence if step.low is not None and step.high is not None]
     if bounds:
         lows, highs = np.array(bounds).T
         axes.fill_between(days[-len(bounds) :], lows, highs, facecolor=BAND, edgecolor=GAIN, linewidth=1.0, zorder=1.5)
+        axes.plot([days[-1]] * 2, bounds[-1], color=GAIN, linewidth=4.0, marker="_", markersize=20, mew=4.0, zorder=2.7)
     gains = np.clip([step.gain for step in evidence], low, high)
     axes.plot(days, gains, color=GAIN, linewidth=3.0, marker="o", markersize=6, zorder=3)
     if trial.decided_on is not None:
         _decision(axes, trial, trial.decided_on)
     axes.legend(
         handles=[
-            Line2D([], [], color=GAIN, linewidth=3.0, marker="o", markersize=6, label="all days so far"),
-            Patch(facecolor=BAND, edgecolor=GAIN, label=f"bounds, each held with {1 - trial.sequence.alpha:.0%}"),
+            Line2D([], [], color=GAIN, linewidth=3.0, marker="o", markersize=6, label="so far"),
+            Patch(
+                facecolor=BAND, edgecolor=GAIN, label=f"bounds, each {1 - trial.sequence.alpha:.0%} sure over all days"
+            ),
             Line2D([], [], color=INK, linewidth=2.0, linestyle=(0, (4, 2)), label="no difference"),
         ],
         **(_LEGEND | {"fontsize": 16, "bbox_to_anchor": (0.46, -0.19), "columnspacing": 1.8}),
@@ -242,18 +249,27 @@ def _sequence(axes: Axes, trial: Trial) -> None:
 
 
 def _decision(axes: Axes, trial: Trial, day: date) -> None:
-    """Marks the day that decided, and says above the panel what it decided."""
-    found: str = trial.state.value
+    """Marks the day that ended the reading, and says above the panel what it decided."""
     for step in trial.evidence:
-        if step.day == day and step.low is not None and step.high is not None:
+        if step.day == day:
             axes.plot(date2num(day), step.gain, marker="D", markersize=15, color=INK, mec="white", mew=2, zorder=4)
-            found = f"{_rival(trial)} better" if step.low > 0 else f"{_champion(trial)} better"
-    axes.axvline(date2num(day), color=INK, linewidth=2.0, zorder=2.5)
-    axes.text(1.0, 1.03, f"decided on {_day(day)}: {found}", transform=axes.transAxes, **_DECIDED)
+    axes.axvline(date2num(day), color=INK, linewidth=1.6, linestyle=":", zorder=2.5)
+    told = f"{_day(day)}: {found(trial)}"
+    axes.text(1.0, 1.03, told, transform=axes.transAxes, ha="right", va="bottom", size=18, weight="bold", color=INK)
+
+
+def found(trial: Trial) -> str:
+    """What the bounds of the last day that was read say, in plain words."""
+    step = trial.evidence[-1] if trial.evidence else None
+    if step is not None and step.low is not None and step.low > 0:
+        return f"{_rival(trial)} better"
+    if step is not None and step.high is not None and step.high < 0:
+        return f"{_champion(trial)} better"
+    return "no answer"
 
 
 def _first_answer(trial: Trial, first: date) -> date:
-    """The first day after burn-in; while that is not over, the day on which it can be at the earliest."""
+    """The day on which burn-in ends; while it has not, the one on which it can at the earliest."""
     read, needed = len(trial.evidence), trial.sequence.burn_in_days
     if read >= needed:
         return trial.evidence[needed - 1].day
@@ -261,17 +277,14 @@ def _first_answer(trial: Trial, first: date) -> date:
 
 
 def _height(evidence: Sequence[Step]) -> tuple[float, float]:
-    """From below to above all bounds and gains, 0 included; the first days, of few bookings, may be cut."""
+    """From the lowest to the highest of all bounds and gains, 0 included.
+
+    Once there are bounds the first days, whose few bookings may say anything, have no say: they are
+    drawn along the edge.
+    """
     bounds = [bound for step in evidence for bound in (step.low, step.high) if bound is not None]
-    gains = [step.gain for step in (evidence[len(evidence) // 2 :] if bounds else evidence)]
-    low, high = min([0.0, *bounds, *gains]), max([0.0, *bounds, *gains])
-    # Room for words above and below; a height of nothing cannot be drawn.
-    room = 0.16 * (high - low) or 0.01
-    return min(low - room, -room), max(high + room, room)
-
-
-def _edge(low: float, high: float, share: float) -> float:
-    return low + share * (high - low)
+    gains = [step.gain for step in (evidence[3:] if bounds else evidence)]
+    return min([0.0, *bounds, *gains]), max([0.0, *bounds, *gains])
 
 
 def _headline(trial: Trial) -> str:
@@ -300,7 +313,6 @@ def _day(day: date) -> str:
     return f"{day.day} {day:%b}"
 
 
-_DECIDED: dict[str, Any] = {"ha": "right", "va": "bottom", "size": 17, "weight": "bold", "color": INK}
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 _RIGHT: dict[str, Any] = {"ha": "right", "va": "center", "size": 9.5, "color": QUIET, "bbox": _PAPER}
 _LEGEND: dict[str, Any] = {

@@ -37,8 +37,10 @@ class SequencePolicy:
     """How the sums are read.
 
     `alpha`: chance, for a rival as good as the champion, that it is ever called better; and the same
-    for "worse". `burn_in_days` are read before any answer: the bound is asymptotic, and a variance
-    of fewer days is too often too small. `tuning_days`: the bound is tightest near this many days.
+    for "worse". It holds for days that are independent and not strongly skewed; shocks that last for
+    weeks, or rare days that outweigh many, raise it. `burn_in_days` are read before any answer: the
+    bound is asymptotic, and a variance of fewer days is too often too small. `tuning_days`: the bound
+    is tightest near this many days.
     """
 
     alpha: float = 0.05
@@ -50,8 +52,8 @@ class SequencePolicy:
             raise ValueError(f"alpha is {self.alpha:g}; it must lie between 0 and 0.5")
         if self.burn_in_days < LEAST_BURN_IN_DAYS:
             raise ValueError(f"burn_in_days is {self.burn_in_days}; the test holds from {LEAST_BURN_IN_DAYS} days on")
-        if self.tuning_days <= 0:
-            raise ValueError(f"tuning_days is {self.tuning_days:g}; it must be above 0")
+        if not 0 < self.tuning_days < math.inf:
+            raise ValueError(f"tuning_days is {self.tuning_days:g}; it must be a number above 0")
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,13 @@ class Day:
 def daily_gains(matured_on: pd.Series, label: np.ndarray, champion: np.ndarray, rival: np.ndarray) -> tuple[Day, ...]:
     """Sums of (champion's log loss - rival's) per maturity day, in order of days.
 
-    One value per booking in each argument; `champion` and `rival` are their probabilities.
+    One value per booking in each argument; `champion` and `rival` are their probabilities. Raises
+    `ValueError` when one is missing: a sum that leaves it out would read as "no difference".
     """
     gain = pd.Series(log_loss(label, champion) - log_loss(label, rival))
+    lacking = int((gain.isna().to_numpy() | pd.isna(matured_on).to_numpy()).sum())
+    if lacking:
+        raise ValueError(f"{lacking} of {len(gain)} bookings lack a label, a probability or a maturity date")
     days = gain.groupby(pd.to_datetime(matured_on).to_numpy()).agg(["size", "sum"]).sort_index()
     return tuple(Day(pd.Timestamp(d).date(), int(n), float(s)) for d, n, s in days.itertuples())
 
@@ -129,15 +135,18 @@ def read(days: Sequence[Day], policy: SequencePolicy) -> Reading:
     ('the rival is better', 14)
     """
     steps: list[Step] = []
-    total, squares, bookings = 0.0, 0.0, 0
+    total, mean, squares, bookings = 0.0, 0.0, 0.0, 0
     for n, day in enumerate(days, start=1):
         total += day.gain
-        squares += day.gain**2
         bookings += day.bookings
+        # Welford's update: a difference of squares sees variation in days that are all alike.
+        off = day.gain - mean
+        mean += off / n
+        squares += off * (day.gain - mean)
         if n < policy.burn_in_days:
             steps.append(Step(day.day, bookings, total / bookings, None, None))
             continue
-        variance = max(squares / n - (total / n) ** 2, 0.0)
+        variance = squares / n
         width = radius(variance, n, policy)
         low, high = (total - width) / bookings, (total + width) / bookings
         steps.append(Step(day.day, bookings, total / bookings, low, high))

@@ -95,6 +95,7 @@ class ChallengerRegistered(Fact):
     champion: str
     as_of: date
     reasons: tuple[str, ...]
+    trial_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ and the same test, asked the other way round, rolls back. At most one of the two
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -57,17 +58,16 @@ class LedgerRow:
 def predecessor(ledger: Sequence[LedgerRow]) -> str | None:
     """The champion to go back to: the one before the present one, leaving out what was rolled back.
 
-    A promotion goes on top of a pile, a rollback takes off what lies above its target.
+    A promotion goes on top of a pile, in which a version lies once; a rollback takes off what lies
+    above its target, or the top when its target was taken off before.
     """
     pile: list[str] = []
     for row in ledger:
         if row.champion is None or row.change in (Change.CHALLENGED, Change.LEFT):
             continue
-        if row.change is Change.ROLLED_BACK and row.champion in pile:
-            while pile[-1] != row.champion:
-                pile.pop()
-        else:
-            pile.append(row.champion)
+        if row.change is Change.ROLLED_BACK:
+            del pile[pile.index(row.champion) if row.champion in pile else -1 :]
+        pile = [*(version for version in pile if version != row.champion), row.champion]
     return pile[-2] if len(pile) > 1 else None
 
 
@@ -104,7 +104,7 @@ class TrialPolicy:
             days = getattr(self, name)
             if days < self.sequence.burn_in_days:
                 raise ValueError(f"{name} is {days}; the test says nothing before {self.sequence.burn_in_days} days")
-        if self.approval_hours <= 0:
+        if not 0 < self.approval_hours < math.inf:
             raise ValueError(f"approval_hours is {self.approval_hours:g}; somebody needs time to answer")
 
     @property

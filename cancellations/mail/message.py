@@ -12,9 +12,10 @@ from typing import cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from cancellations.domain.promotion import Kind, Trial
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict
 from cancellations.errors import BadInput
-from cancellations.mail.wording import one_line, words
+from cancellations.mail.wording import one_line, version, words
 from cancellations.ports import Letter
 from cancellations.settings import Mail
 
@@ -75,10 +76,11 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
     mail sent twice can be recognised. Raises `BadInput` when the topic has no mail, the payload lacks
     a field, or an address of the settings cannot be used.
     """
-    message, stored = letter.message, letter.decision
+    message, stored, trial = letter.message, letter.decision, letter.trial
     report = stored.report if stored else None
-    said = words(message.topic, message.payload, report)
+    said = words(message.topic, message.payload, report, trial)
     reasons = stored.decision.reasons if stored else message.payload.get("reasons", ())
+    subject = trial.kind.value if trial else "drift"
     cid = f"picture.{one_line(message.id)}@cancellations"
     context = {
         "words": said,
@@ -88,6 +90,8 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
         "signals": [_signal_line(s) for s in report.signals] if report else [],
         "columns": _column_lines(report) if report else [],
         "left_out": max(0, len(_notable(report)) - COLUMNS_SHOWN) if report else 0,
+        "trial": _trial_lines(trial) if trial else [],
+        "subject": subject,
         # A mail is a place where people click: nothing but web addresses becomes a link.
         "links": {one_line(k): v for k, v in letter.links.items() if v.startswith(("http://", "https://"))},
         "cid": cid if letter.picture else None,
@@ -112,7 +116,12 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
     if letter.picture:
         html_part = cast(EmailMessage, out.get_payload(1))
         html_part.add_related(
-            letter.picture, "image", "png", cid=f"<{cid}>", disposition="inline", filename="drift.png"
+            letter.picture,
+            "image",
+            "png",
+            cid=f"<{cid}>",
+            disposition="inline",
+            filename="trial.png" if trial else "drift.png",
         )
     return out
 
@@ -136,6 +145,30 @@ def _signal_line(signal: Signal) -> SignalLine:
         signal.verdict is Verdict.ALARM,
         one_line(signal.why),
     )
+
+
+def _trial_lines(trial: Trial) -> list[tuple[str, str]]:
+    """The trial as it stands now, in labelled lines."""
+    rival, champion = version(trial.rival), version(trial.champion)
+    a_trial = trial.kind is Kind.TRIAL
+    pair = f"challenger {rival}, champion {champion}" if a_trial else f"champion {champion}, its predecessor {rival}"
+    decided = f", by outcomes final until {trial.decided_on}" if trial.decided_on else ""
+    read, saved = "no booking yet", "not known yet"
+    if trial.evidence:
+        step, days = trial.evidence[-1], len(trial.evidence)
+        read = f"{step.bookings:,} bookings of {days} {'day' if days == 1 else 'days'}, until {step.day}"
+        bounds = "no bounds yet" if step.low is None or step.high is None else f"{step.low:+.4f} to {step.high:+.4f}"
+        saved = f"{step.gain:+.4f} a booking ({bounds})".replace("-", "−")  # no line breaks behind a minus
+    served = f"{trial.serve_share:.0%} of bookings" if trial.serve_share else "no booking, it scored in shadow"
+    return [
+        ("Versions", pair),
+        ("State", f"{trial.state.value}{decided}"),
+        ("Opened on", f"{trial.opened_on}, to end by {trial.last_day}"),
+        ("Counted", f"bookings whose outcome became final after {trial.cohort_after}"),
+        ("Read", read),
+        (f"Log loss that {rival} saves", saved),
+        (f"Served {rival}'s score", served),
+    ]
 
 
 def _notable(report: MonitorReport) -> list[ColumnDrift]:

@@ -6,19 +6,24 @@ Both parts of a mail, text and HTML, are laid out from these words, so they cann
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from cancellations.domain.events import (
+    ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
     DriftDetected,
     RetrainDue,
     RetrainFailed,
     RetrainRejected,
+    TrialEnded,
 )
+from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import MonitorReport, Verdict
 from cancellations.errors import BadInput
 
@@ -34,15 +39,27 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """A command that an owner can type, and what it does."""
+    """A command that an owner can type, and what it does; `typed` is False for a place to click."""
 
     command: str
     effect: str
+    typed: bool = True
 
 
 STATUS = Step("cancellations status", "shows champion, challenger, last decision and requests")
 PAUSE = Step('cancellations pause --reason "…"', "stops automatic retraining")
 RESUME = Step("cancellations resume", "allows it again")
+ROLLBACK = 'cancellations rollback --reason "…"'
+WITHDRAW = 'cancellations withdraw --reason "…"'
+ACKNOWLEDGE = Step("cancellations acknowledge", "lets trials promote without a person again")
+
+
+def _explain(number: str) -> Step:
+    return Step(f"cancellations explain {number}", f"tells how {version(number)} came about and what it has done")
+
+
+def _promote(number: str, effect: str) -> Step:
+    return Step(f'cancellations promote {number} --reason "…"', effect)
 
 
 @dataclass(frozen=True)
@@ -59,8 +76,17 @@ class Words:
 Payload = Mapping[str, Any]
 
 
-def words(topic: str, payload: Payload, report: MonitorReport | None = None) -> Words:
-    """Words of the fact `topic`; `report` is the monitor's, for facts that came from a window.
+@dataclass(frozen=True)
+class Story:
+    """A fact, and what stands behind it: the monitor's report of a window, or the trial as it stands now."""
+
+    fact: Payload
+    report: MonitorReport | None = None
+    trial: Trial | None = None
+
+
+def words(topic: str, payload: Payload, report: MonitorReport | None = None, trial: Trial | None = None) -> Words:
+    """Words of the fact `topic`; `report` and `trial` are those that the fact names, where it names one.
 
     Raises `BadInput` for a topic without a mail or a payload that lacks a field.
     """
@@ -68,7 +94,7 @@ def words(topic: str, payload: Payload, report: MonitorReport | None = None) -> 
         raise BadInput(f"there is no mail for the topic {topic!r}; known topics: {', '.join(sorted(WORDING))}.")
     lines = {k: one_line(v) if isinstance(v, str) else v for k, v in payload.items()}
     try:
-        return WORDING[topic](lines, report)
+        return WORDING[topic](Story(lines, report, trial))
     except KeyError as error:
         raise BadInput(
             f"the message {topic!r} lacks the field {error}: it was written by another version of"
@@ -85,52 +111,67 @@ def version(number: object) -> str:
     return f"v{number}"
 
 
-def _drift(payload: Payload, report: MonitorReport | None) -> Words:
-    champion = version(payload["champion"])
-    window = f"{payload['window_start']} to {payload['window_end']}"
+def _drift(story: Story) -> Words:
+    champion = version(story.fact["champion"])
+    window = f"{story.fact['window_start']} to {story.fact['window_end']}"
     return Words(
         Tone.ATTENTION,
         f"Drift confirmed in bookings of {window}: retrain requested (champion {champion})",
         f"Drift is confirmed: bookings made {window} are unlike those that champion {champion} learned from."
         " A retrain is requested.",
-        (*_weight_of_evidence(report), _requested(champion)),
+        (*_weight_of_evidence(story.report), _requested(champion)),
     )
 
 
-def _due(payload: Payload, report: MonitorReport | None) -> Words:
-    champion = version(payload["champion"])
-    window = f"{payload['window_start']} to {payload['window_end']}"
+def _due(story: Story) -> Words:
+    champion = version(story.fact["champion"])
+    window = f"{story.fact['window_start']} to {story.fact['window_end']}"
     return Words(
         Tone.NEWS,
         f"Champion {champion} is past its calendar floor: retrain requested (bookings of {window})",
         f"Champion {champion} is old enough to be retrained on the calendar; drift is not confirmed."
         " A retrain is requested.",
-        (*_weight_of_evidence(report), _requested(champion)),
+        (*_weight_of_evidence(story.report), _requested(champion)),
     )
 
 
-def _registered(payload: Payload, _: MonitorReport | None) -> Words:
-    new, champion = version(payload["version"]), version(payload["champion"])
+def _registered(story: Story) -> Words:
+    number, new, champion = story.fact["version"], version(story.fact["version"]), version(story.fact["champion"])
     return Words(
         Tone.GOOD,
-        f"New version {new} registered as challenger (champion stays {champion})",
-        f"The retrain worked: {new} passed the gate and stands as challenger beside champion {champion}.",
+        f"Challenger {new} is on trial against champion {champion}",
+        f"The retrain worked: {new} passed the gate and is on trial against champion {champion}.",
         (
-            ("How much it matters", f"Nothing changes yet: champion {champion} keeps serving."),
+            (
+                "How much it matters",
+                f"Champion {champion} stays for now. Both score the same bookings; a share of them may be served"
+                f" {new}'s scores, as the trial policy says.",
+            ),
             (
                 "What the system did",
                 "It backtested on bookings kept out of the fit, then trained on outcomes final by"
-                f" {payload['as_of']}, and registered {new} with the alias challenger.",
+                f" {story.fact['as_of']}, registered {new} with the alias challenger, and opened the trial.",
             ),
+            (
+                "What comes next",
+                f"As outcomes become final, a test that may be looked at daily compares the two. The trial ends when"
+                f" {new} is found better, or {champion} is, or with its last day, without promotion. A mail says so.",
+            ),
+        ),
+        (
+            Step(WITHDRAW, f"ends the trial, {champion} stays"),
+            _promote(number, f"makes {new} champion without waiting for the trial"),
+            _explain(number),
+            STATUS,
         ),
     )
 
 
-def _rejected(payload: Payload, _: MonitorReport | None) -> Words:
-    stays = _who_stays(payload["champion"])
+def _rejected(story: Story) -> Words:
+    stays = _who_stays(story.fact["champion"])
     return Words(
         Tone.ATTENTION,
-        f"Retrain of {payload['as_of']} refused at the gate: {stays}",
+        f"Retrain of {story.fact['as_of']} refused at the gate: {stays}",
         f"The retrained model was not good enough, so it was not registered; {stays}.",
         (
             ("How much it matters", "Predictions are what they were. What made the retrain necessary still stands."),
@@ -143,12 +184,12 @@ def _rejected(payload: Payload, _: MonitorReport | None) -> Words:
     )
 
 
-def _failed(payload: Payload, _: MonitorReport | None) -> Words:
-    stays = _who_stays(payload["champion"])
-    again = Step(f"cancellations retrain --as-of {payload['as_of']}", "asks for it again, once the cause is mended")
+def _failed(story: Story) -> Words:
+    stays = _who_stays(story.fact["champion"])
+    again = Step(f"cancellations retrain --as-of {story.fact['as_of']}", "asks for it again, once the cause is mended")
     return Words(
         Tone.TROUBLE,
-        f"Retrain of {payload['as_of']} failed and needs a person: {stays}",
+        f"Retrain of {story.fact['as_of']} failed and needs a person: {stays}",
         f"The retrain failed on each of its attempts and will not be tried again by itself; {stays}.",
         (
             (
@@ -161,42 +202,291 @@ def _failed(payload: Payload, _: MonitorReport | None) -> Words:
     )
 
 
-def _changed(payload: Payload, _: MonitorReport | None) -> Words:
-    new, previous = version(payload["version"]), payload["previous"]
-    reason = payload["reason"].rstrip(".")
-    if previous is None:
-        subject, verdict = (
-            f"First champion: {new} serves from now on",
-            f"The first champion stands: {new} serves from now on.",
-        )
-        moved = f"It gave {new} the alias champion"
-    else:
-        old = version(previous)
-        subject, verdict = (
-            f"Champion is now {new} (was {old})",
-            f"The champion has changed: {new} serves in place of {old}.",
-        )
-        moved = f"It moved the alias champion from {old} to {new}"
+def _changed(story: Story) -> Words:
+    # Messages of versions before trials say neither how nor by whom.
+    change = story.fact.get("change")
+    if story.fact["previous"] is None:
+        return _first(story)
+    if change == Change.PROMOTED:
+        return _won(story) if _found_better(story) else _promoted_by_hand(story)
+    if change == Change.ROLLED_BACK:
+        return _rolled_back(story)
+    new, old = version(story.fact["version"]), version(story.fact["previous"])
     return Words(
         Tone.GOOD,
-        subject,
-        verdict,
+        f"Champion is now {new} (was {old})",
+        f"The champion has changed: {new} serves in place of {old}.",
         (
-            ("Why", f"{reason}."),
+            ("Why", _sentence(story.fact["reason"])),
             ("How much it matters", f"Every booking scored from now on gets its probability from {new}."),
-            ("What the system did", f"{moved}, as change {payload['epoch']} of the ledger."),
+            ("What the system did", f"It {_moved(story)}."),
         ),
     )
 
 
-WORDING: dict[str, Callable[[Payload, MonitorReport | None], Words]] = {
+def _first(story: Story) -> Words:
+    new = version(story.fact["version"])
+    return Words(
+        Tone.GOOD,
+        f"First champion: {new} serves from now on",
+        f"The first champion stands: {new} serves from now on.",
+        (
+            ("Why", _sentence(story.fact["reason"])),
+            ("How much it matters", f"Every booking scored from now on gets its probability from {new}."),
+            (
+                "What the system did",
+                f"It gave {new} the alias champion, as change {story.fact['epoch']} of the ledger.",
+            ),
+        ),
+    )
+
+
+def _won(story: Story) -> Words:
+    new, old = version(story.fact["version"]), version(story.fact["previous"])
+    asked = story.trial is not None and story.trial.asked_until is not None
+    return Words(
+        Tone.GOOD,
+        f"Promoted: {new} serves in place of {old}, better in its trial{' and approved' if asked else ''}",
+        f"Challenger {new} proved better than champion {old} in its trial{' and was approved' if asked else ''}:"
+        " it serves from now on.",
+        (
+            *((("Why", _sentence(story.fact["reason"])),) if asked else ()),
+            ("How much it matters", f"{_measured(story)} Every open booking gets {new}'s score from now on."),
+            ("What the system did", f"It proved that {new} loads and scores, then {_moved(story)}."),
+            _watched(new, old),
+        ),
+        _undo(story),
+    )
+
+
+def _promoted_by_hand(story: Story) -> Words:
+    new, old, by = version(story.fact["version"]), version(story.fact["previous"]), story.fact["by"]
+    so_far = f" Its trial had not ended. {_measured(story)}" if story.fact.get("reasons") else ""
+    return Words(
+        Tone.ATTENTION,
+        f"Promoted by {by}: {new} serves in place of {old}, past gate and trial",
+        f"The champion was changed by hand ({by}): {new} serves in place of {old}, past gate and trial.",
+        (
+            ("Why", _sentence(story.fact["reason"])),
+            (
+                "How much it matters",
+                f"No test has found {new} better than {old}.{so_far}"
+                f" Every open booking gets {new}'s score from now on.",
+            ),
+            ("What the system did", f"It proved that {new} loads and scores, then {_moved(story)}."),
+            _watched(new, old),
+        ),
+        _undo(story),
+    )
+
+
+def _rolled_back(story: Story) -> Words:
+    back, bad, by = version(story.fact["version"]), version(story.fact["previous"]), story.fact["by"]
+    noticed = _found_better(story)
+    measured = f"{_measured(story)} " if story.fact.get("reasons") else ""
+    return Words(
+        Tone.TROUBLE if noticed else Tone.ATTENTION,
+        f"Rolled back{'' if noticed else f' by {by}'}: {back} serves again in place of {bad}"
+        + (", which did worse on probation" if noticed else ""),
+        f"Champion {bad} did worse than its predecessor {back} on probation, so {back} serves again."
+        if noticed
+        else f"Champion {bad} was taken back by hand ({by}), so {back} serves again.",
+        (
+            *(() if noticed else (("Why", _sentence(story.fact["reason"])),)),
+            ("How much it matters", f"{measured}Every open booking gets {back}'s score again."),
+            ("What the system did", f"It proved that {back} still loads and scores, then {_moved(story)}."),
+            (
+                "What is different now",
+                "Promotions need a person's approval until somebody acknowledges this rollback, and automatic"
+                " retraining waits out its cooldown.",
+            ),
+        ),
+        (
+            _explain(str(story.fact["previous"])),
+            ACKNOWLEDGE,
+            _promote(str(story.fact["previous"]), f"puts {bad} back, if the rollback was the mistake"),
+            STATUS,
+        ),
+    )
+
+
+def _approval(story: Story) -> Words:
+    number, until = story.fact["version"], _instant(story.fact["until"])
+    new, champion = version(number), version(story.fact["champion"])
+    because = "The trial policy asks a person before every promotion (mode approve)."
+    if story.trial is None or story.trial.mode is not Mode.APPROVE:
+        because = _sentence(story.fact["reasons"][-1])
+    since: tuple[tuple[str, str], ...] = ()
+    if story.trial is not None and story.trial.state is not TrialState.AWAITING:
+        since = (("Since then", f"This has been settled: the trial is {story.trial.state}."),)
+    return Words(
+        Tone.ATTENTION,
+        f"Your answer is needed by {until}: promote {new} in place of champion {champion}?",
+        f"Challenger {new} is better than champion {champion}. Shall it serve? No answer by {until} means no.",
+        (
+            *since,
+            ("How much it matters", _measured(story)),
+            ("Why you are asked", because),
+            (
+                "What the system did",
+                "It stopped reading, since the test has its answer, and waits. Until then all stays as in the trial.",
+            ),
+        ),
+        (
+            Step("Prefect → Runs → the suspended run of trial → Resume", "opens the form for your answer", typed=False),
+            _promote(number, "says yes from the command line"),
+            Step(WITHDRAW, "says no"),
+            _explain(number),
+            STATUS,
+        ),
+    )
+
+
+def _ended(story: Story) -> Words:
+    kind, state = story.fact["kind"], story.fact["state"]
+    number, rival, champion = story.fact["version"], version(story.fact["version"]), version(story.fact["champion"])
+    stays = f"champion {champion} stays"
+    reasons = story.fact["reasons"]
+    last = _sentence(reasons[-1]) if reasons else ""
+    told: dict[tuple[str, str], tuple[Tone, str, str]] = {
+        (Kind.TRIAL, TrialState.REJECTED): (
+            Tone.NEWS,
+            f"Challenger {rival} rejected: {stays}",
+            f"Champion {champion} proved better than challenger {rival} in the trial, and stays.",
+        ),
+        (Kind.TRIAL, TrialState.DECLINED): (
+            Tone.NEWS,
+            f"Challenger {rival} declined: {stays}",
+            f"Challenger {rival} was better in its trial, but its promotion was not approved: {stays}.",
+        ),
+        (Kind.TRIAL, TrialState.WITHHELD): (
+            Tone.ATTENTION,
+            f"Challenger {rival} is better, but mode shadow promotes nothing: {stays}",
+            f"Challenger {rival} proved better in its trial. In mode shadow promotion is left to you: {stays}.",
+        ),
+        (Kind.TRIAL, TrialState.EXPIRED): (
+            Tone.NEWS,
+            f"Trial of challenger {rival} ended without an answer: {stays}",
+            f"The trial of challenger {rival} reached its last day and found neither better, so {stays}.",
+        ),
+        (Kind.TRIAL, TrialState.WITHDRAWN): (
+            Tone.NEWS,
+            f"Trial of challenger {rival} withdrawn: {stays}",
+            f"The trial of challenger {rival} was ended before it had an answer, so {stays}.",
+        ),
+        (Kind.PROBATION, TrialState.CONFIRMED): (
+            Tone.GOOD,
+            f"Champion {champion} confirmed: better than its predecessor {rival}",
+            f"Champion {champion} has passed its probation: it proved better than its predecessor {rival}.",
+        ),
+        (Kind.PROBATION, TrialState.EXPIRED): (
+            Tone.GOOD,
+            f"Probation of champion {champion} is over: it stays",
+            f"Champion {champion} has served its probation, and its predecessor {rival} was not found better.",
+        ),
+        (Kind.PROBATION, TrialState.WITHDRAWN): (
+            Tone.ATTENTION,
+            f"Probation of champion {champion} withdrawn: it stays, unwatched",
+            f"The probation of champion {champion} was ended before it had an answer; it stays.",
+        ),
+    }
+    if (kind, state) not in told:
+        raise BadInput(f"there is no mail for a {kind} that ended as {state!r}")
+    tone, subject, verdict = told[kind, state]
+    if kind == Kind.TRIAL:
+        did = f"It took {rival} out: {rival} scores no longer, and every open booking gets {champion}'s score."
+        steps = (_promote(number, f"makes {rival} champion all the same"), _explain(number), STATUS)
+    else:
+        did = f"It let {rival} go, which scores in shadow no longer. Only a person can roll back to it from now on."
+        steps = (Step(ROLLBACK, f"puts {rival} back"), _explain(story.fact["champion"]), STATUS)
+    by_a_person = state in (TrialState.DECLINED, TrialState.WITHDRAWN)
+    return Words(
+        tone,
+        subject,
+        verdict,
+        (
+            *((("Why", last),) if by_a_person else ()),
+            ("How much it matters", _measured(story)),
+            ("What the system did", did),
+        ),
+        steps,
+    )
+
+
+WORDING: dict[str, Callable[[Story], Words]] = {
     DriftDetected.topic: _drift,
     RetrainDue.topic: _due,
     ChallengerRegistered.topic: _registered,
     RetrainRejected.topic: _rejected,
     RetrainFailed.topic: _failed,
     ChampionChanged.topic: _changed,
+    ApprovalNeeded.topic: _approval,
+    TrialEnded.topic: _ended,
 }
+
+
+def _found_better(story: Story) -> bool:
+    """Whether a test asked for the change, or a person did without one."""
+    if story.fact["trial_id"] is None:
+        return False
+    return story.trial is None or story.trial.decided_on is not None
+
+
+def _measured(story: Story) -> str:
+    """How much better which version was, in a unit that needs no statistics.
+
+    A difference d of mean log loss is a factor exp(d) on the probability (its geometric mean) that
+    was given to what then happened.
+    """
+    trial = story.trial
+    if trial is None or not trial.evidence:
+        reasons = story.fact.get("reasons") or ("no booking has been compared",)
+        return _sentence(reasons[0])
+    step = trial.evidence[-1]
+    # Told from the better one's side, so that the figure is a gain.
+    better, other, sign = (trial.rival, trial.champion, 1) if step.gain >= 0 else (trial.champion, trial.rival, -1)
+    told = (
+        f"Measured on {step.bookings:,} bookings whose outcome is final: {version(better)} rated what then happened"
+        f" {_percent(sign * step.gain)} more probable than {version(other)} did"
+    )
+    if step.low is None or step.high is None:
+        return f"{told}; too few days to call it more than chance."
+    low, high = sorted((sign * step.low, sign * step.high))
+    chance = ", which may be chance" if low <= 0 else ""
+    return f"{told} (bounds {_percent(low)} to {_percent(high)}){chance}."
+
+
+def _percent(nats: float) -> str:
+    share = 100 * math.expm1(nats)
+    # A hyphen for a minus would let a line break behind it.
+    return f"{share:.{1 if abs(share) >= 0.1 else 2}f}%".replace("-", "−")
+
+
+def _moved(story: Story) -> str:
+    new, old = version(story.fact["version"]), version(story.fact["previous"])
+    return f"moved the alias champion from {old} to {new}, as change {story.fact['epoch']} of the ledger"
+
+
+def _watched(new: str, old: str) -> tuple[str, str]:
+    return (
+        "What comes next",
+        f"{new} is on probation: {old} keeps scoring the same bookings in shadow. If {old} proves better after all,"
+        " the system rolls back by itself.",
+    )
+
+
+def _undo(story: Story) -> tuple[Step, ...]:
+    old = version(story.fact["previous"])
+    return (Step(ROLLBACK, f"puts {old} back at once"), _explain(str(story.fact["version"])), STATUS)
+
+
+def _sentence(text: str) -> str:
+    text = one_line(text).rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _instant(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
 
 
 def _who_stays(champion: object) -> str:

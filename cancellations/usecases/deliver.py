@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cancellations.domain.events import Channel, Message
+from cancellations.domain.promotion import Trial, TrialState
 from cancellations.errors import CancellationsError
 from cancellations.ports import Doorbell, Letter, Mailer, OutboxEntry, Pictures, Registry, Store, StoredDecision
 
@@ -42,17 +43,19 @@ def deliver(
     max_attempts: int,
     owner: str,
     clock: Callable[[], datetime],
+    run_address: Callable[[str], str | None] = lambda run: None,
 ) -> Delivered:
     """Sends what is due. Without a doorbell events stay where they are, without a mailer mails do.
 
     A message is marked sent after it left; a kill in between sends it again, with the same id. One
-    that fails, for whatever reason, is tried again later and holds up no other.
+    that fails, for whatever reason, is tried again later and holds up no other. `run_address` gives the
+    page on which a person answers the run that asks for approval, where there is such a page.
     """
     senders: dict[Channel, Callable[[Message], None]] = {}
     if doorbell is not None:
         senders[Channel.EVENT] = doorbell.ring
     if mailer is not None:
-        senders[Channel.MAIL] = lambda message: mailer.send(_letter(message, store, pictures, registry))
+        senders[Channel.MAIL] = lambda message: mailer.send(_letter(message, store, pictures, registry, run_address))
     with store.begin() as work:
         token = work.acquire_lease(LEASE, owner, clock(), LEASE_TTL)
         work.commit()
@@ -91,29 +94,48 @@ def _postpone(entry: OutboxEntry, error: str, store: Store, max_attempts: int, n
         work.commit()
 
 
-def _letter(message: Message, store: Store, pictures: Pictures, registry: Registry) -> Letter:
-    """The mail's story: the decision behind it, its picture, and where to look further."""
-    report_id = message.payload.get("report_id")
+def _letter(
+    message: Message,
+    store: Store,
+    pictures: Pictures,
+    registry: Registry,
+    run_address: Callable[[str], str | None],
+) -> Letter:
+    """The mail's story: the decision or the trial behind it, its picture, and where to look further."""
+    report_id, trial_id = (message.payload.get(key) for key in ("report_id", "trial_id"))
     decision: StoredDecision | None = None
     earlier: list[StoredDecision] = []
-    if report_id is not None:
-        with store.begin() as work:
+    trial: Trial | None = None
+    with store.begin() as work:
+        if report_id is not None:
             decision = work.decision(report_id)
-            if decision is not None:
-                end = decision.report.window.end
-                all_of_them = work.decisions(decision.report.champion)
-                earlier = [d for d in reversed(all_of_them) if d.report.window.end < end]
-    picture = pictures.drift(decision, earlier) if decision is not None else None
-    return Letter(message, decision, picture, _links(message.payload, registry))
+        if decision is not None:
+            end = decision.report.window.end
+            all_of_them = work.decisions(decision.report.champion)
+            earlier = [d for d in reversed(all_of_them) if d.report.window.end < end]
+        if trial_id is not None:
+            trial = work.trial(trial_id)
+    picture: bytes | None = None
+    if decision is not None:
+        picture = pictures.drift(decision, earlier)
+    elif trial is not None:
+        picture = pictures.trial(trial)
+    links: dict[str, str | None] = {}
+    if trial is not None and trial.state is TrialState.AWAITING and trial.asked_by is not None:
+        links["Answer in Prefect"] = run_address(trial.asked_by)
+    links |= _links(message.payload, registry)
+    return Letter(message, decision, trial, picture, {k: v for k, v in links.items() if v is not None})
 
 
-def _links(payload: Mapping[str, object], registry: Registry) -> dict[str, str]:
-    champion, version, report_id = (payload.get(k) for k in ("champion", "version", "report_id"))
+def _links(payload: Mapping[str, object], registry: Registry) -> dict[str, str | None]:
+    champion, version, previous, report_id = (payload.get(k) for k in ("champion", "version", "previous", "report_id"))
     links: dict[str, str | None] = {}
     if version is not None:
         links[f"Version {version} in MLflow"] = registry.version_address(str(version))
+    if previous is not None:
+        links[f"Version {previous} in MLflow"] = registry.version_address(str(previous))
     if champion is not None:
         links[f"Champion {champion} in MLflow"] = registry.version_address(str(champion))
         if report_id is not None:
             links["Evidently's report"] = registry.report_address(str(champion), str(report_id))
-    return {label: address for label, address in links.items() if address is not None}
+    return links

@@ -89,6 +89,7 @@ def promote(house: House, version: str, *, reason: str, by: str, as_of: date) ->
         by=by,
         as_of=as_of,
         decided=None if tried is None else _by_hand(tried, TrialState.PROMOTED, reason, by),
+        seen_state=TrialState.RUNNING if tried is None else tried.state,
         evidence=() if tried is None else tried.reasons,
     )
 

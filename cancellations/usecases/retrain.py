@@ -306,8 +306,11 @@ def _stand(
         else:
             champion = work.version(str(seen.champion))
             trained = {r.version: r.trained_as_of for r in (record, champion) if r is not None}
-            work.add_trial(open_trial(after, trained, request.as_of, request.request_id, policy.trial), now)
-            fact = ChallengerRegistered(request.request_id, record.version, str(seen.champion), request.as_of, reasons)
+            trial = open_trial(after, trained, request.as_of, request.request_id, policy.trial)
+            work.add_trial(trial, now)
+            fact = ChallengerRegistered(
+                request.request_id, record.version, str(seen.champion), request.as_of, reasons, trial.trial_id
+            )
         _close(work, done, fact, token, now)
         work.commit()
     return done

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
 from cancellations.domain import features
 from cancellations.domain.comparison import arm
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import Kind
-from cancellations.errors import Refused
+from cancellations.errors import BadInput, Refused
 from cancellations.ports import Registry, Store, UnitOfWork
 
 
@@ -120,7 +121,14 @@ class _Booked:
                 )
                 if page.empty:
                     return written
-                rows = page[["reservation_id"]].assign(probability=model.predict(self._features(work, page)))
+                probability = model.predict(self._features(work, page))
+                if not np.isfinite(probability).all():
+                    strange = page.loc[~np.isfinite(probability), "reservation_id"]
+                    raise BadInput(
+                        f"version {version} gives {len(strange):,} bookings no probability, {strange.iloc[0]!r} among"
+                        " them; roll back, or promote another version"
+                    )
+                rows = page[["reservation_id"]].assign(probability=probability)
                 written += work.add_predictions(version, rows, self.until, self.clock())
                 work.commit()
             last = page.iloc[-1]

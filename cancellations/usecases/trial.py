@@ -24,6 +24,8 @@ from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.promote import House, Takeover, take_over
 from cancellations.usecases.score import score
 
+# Outcomes of a trial's last day are waited for as long as this; then it ends without them.
+FEED_GRACE = timedelta(days=7)
 AUTOMATIC = {Kind.TRIAL: "the trial", Kind.PROBATION: "the probation"}
 
 
@@ -59,8 +61,10 @@ def look(house: House, *, until: date, run: str | None = None) -> Looked:
     )
     with house.store.begin() as work:
         reading = compare(work, trial, house.rule, until)
-        held = work.promotions_held()
-    ruling = rule_on(trial, reading, until, held)
+        fed, held = work.outcomes_until(until), work.promotions_held()
+    # The last day is over when its outcomes are in, unless the feed has stopped.
+    over = until if fed is None or until - trial.last_day >= FEED_GRACE else fed
+    ruling = rule_on(trial, reading, over, held)
     return _act(house, seen, trial, reading, ruling, until, run)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -12,17 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.events import (
     FACTS,
+    ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
     Channel,
     DriftDetected,
     Fact,
+    Message,
     RetrainDue,
     RetrainFailed,
     RetrainRejected,
+    TrialEnded,
 )
+from cancellations.domain.promotion import TRANSITIONS, Change, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import (
     Action,
     ColumnDrift,
@@ -34,6 +39,7 @@ from cancellations.domain.retraining import (
 )
 from cancellations.errors import BadInput
 from cancellations.mail.message import write
+from cancellations.mail.wording import WORDING, Tone, Words, words
 from cancellations.ports import Letter, StoredDecision
 from cancellations.settings import Mail
 
@@ -49,8 +55,42 @@ FACT_EXAMPLES: tuple[Fact, ...] = (
     ChallengerRegistered("request-7", "2", "1", END, REASONS),
     RetrainRejected("request-7", "1", END, REASONS),
     RetrainFailed("request-7", None, END, REASONS),
-    ChampionChanged("2", "1", 3, END, "passed its trial"),
+    ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "better by far", "the trial", "trial-2-2", REASONS),
+    ApprovalNeeded("trial-2-2", "1", "2", END, NOW + timedelta(days=3), REASONS),
+    TrialEnded("trial-2-2", "trial", "rejected", "1", "2", END, REASONS),
 )
+PROMOTED, ASKED, ENDED = FACT_EXAMPLES[5:]
+BY_HAND = ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "new price list.", "Ada")
+BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better", "the probation", "p-2-3", REASONS)
+BACK_BY_HAND = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "nonsense in May", "Ada")
+
+
+def trial(
+    kind: Kind = Kind.TRIAL,
+    state: TrialState = TrialState.PROMOTED,
+    step: Step | None = Step(END, 3_475, 0.0123, 0.001, 0.0236),  # noqa: B008  (frozen)
+    **changes: object,
+) -> Trial:
+    """Version 2 against champion 1, or champion 2 on probation against 1; `step` is the deciding one."""
+    champion, rival = ("1", "2") if kind is Kind.TRIAL else ("2", "1")
+    evidence = () if step is None else (Step(START, 100, 0.5, None, None), step)
+    share = 0.3 if kind is Kind.TRIAL else 0.0
+    last, policy = END + timedelta(days=9), SequencePolicy()
+    made = Trial("trial-2-2", kind, champion, rival, 2, START, START, last, Mode.AUTO, share, policy, state=state)
+    return replace(made, **({"evidence": evidence, "decided_on": END} | changes))  # type: ignore[arg-type]
+
+
+def said(fact: Fact, tried: Trial | None = None) -> Words:
+    message = letter(fact).message
+    return words(message.topic, message.payload, None, tried)
+
+
+def told(fact: Fact, tried: Trial | None = None) -> str:
+    return " ".join(sentence for _, sentence in said(fact, tried).points)
+
+
+def commands(fact: Fact, tried: Trial | None = None) -> list[str]:
+    return [step.command for step in said(fact, tried).steps]
 
 
 def column(name: str, weight: float = 0.1, drifted: bool = True, **changes: object) -> ColumnDrift:
@@ -85,8 +125,10 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_every_fact_has_an_example_here() -> None:
-    assert {type(f) for f in FACT_EXAMPLES} == set(FACTS)
+def test_every_fact_that_leaves_by_mail_has_words_and_an_example_here_and_no_other_has() -> None:
+    by_mail = {fact for fact in FACTS if Channel.MAIL in fact.channels}
+    assert set(WORDING) == {fact.topic for fact in by_mail}
+    assert {type(f) for f in FACT_EXAMPLES} == by_mail
 
 
 @pytest.mark.parametrize("fact", FACT_EXAMPLES, ids=lambda f: type(f).__name__)
@@ -99,13 +141,11 @@ def test_text_part_tells_the_fact_and_how_to_stop_by_itself(fact: Fact) -> None:
         "How much it matters",
         "What the system did",
         "cancellations status",
-        'cancellations pause --reason "…"',
-        "cancellations resume",
         "http://127.0.0.1:4200/runs",
     ):
         assert needed in text
-    reasons = getattr(fact, "reasons", None) or (fact.reason,)  # type: ignore[attr-defined]
-    assert all(reason in flat(text) for reason in reasons)
+    assert any(f'cancellations {stop} --reason "…"' in text for stop in ("pause", "rollback", "withdraw", "promote 2"))
+    assert all(reason in flat(text) for reason in fact.reasons)  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -123,15 +163,184 @@ def test_text_and_html_say_the_same_sentences(fact: Fact) -> None:
             FACT_EXAMPLES[0],
             "Drift confirmed in bookings of 2016-05-02 to 2016-05-29: retrain requested (champion v1)",
         ),
-        (FACT_EXAMPLES[2], "New version v2 registered as challenger (champion stays v1)"),
+        (FACT_EXAMPLES[2], "Challenger v2 is on trial against champion v1"),
         (FACT_EXAMPLES[4], "Retrain of 2016-05-29 failed and needs a person: there is still no champion"),
-        (ChampionChanged("1", None, 1, END, "first"), "First champion: v1 serves from now on"),
-        (FACT_EXAMPLES[5], "Champion is now v2 (was v1)"),
+        (
+            ChampionChanged("1", None, 1, END, Change.FIRST.value, "passed", "the gate"),
+            "First champion: v1 serves from now on",
+        ),
+        (PROMOTED, "Promoted: v2 serves in place of v1, better in its trial"),
+        (BY_HAND, "Promoted by Ada: v2 serves in place of v1, past gate and trial"),
+        (BACK, "Rolled back: v1 serves again in place of v2, which did worse on probation"),
+        (BACK_BY_HAND, "Rolled back by Ada: v1 serves again in place of v2"),
+        (ASKED, "Your answer is needed by 2016-06-02 06:00 UTC: promote v2 in place of champion v1?"),
+        (ENDED, "Challenger v2 rejected: champion v1 stays"),
     ],
 )
 def test_subject_says_it_all(fact: Fact, subject: str) -> None:
     assert write(letter(fact), MAIL, "", NOW)["Subject"] == subject
     assert write(letter(fact), MAIL, "staging", NOW)["Subject"] == f"[staging] {subject}"
+
+
+def test_promotion_by_trial_says_by_how_much_it_is_better_and_how_a_mistake_is_undone() -> None:
+    mail = said(PROMOTED, trial())
+    assert mail.tone is Tone.GOOD
+    matters, next_ = dict(mail.points)["How much it matters"], dict(mail.points)["What comes next"]
+    assert "3,475 bookings" in matters
+    assert "v2 rated what then happened 1.2% more probable than v1 did (bounds 0.1% to 2.4%)." in matters
+    assert "v1 keeps scoring the same bookings in shadow" in next_ and "rolls back by itself" in next_
+    assert commands(PROMOTED) == [
+        'cancellations rollback --reason "…"',
+        "cancellations explain 2",
+        "cancellations status",
+    ]
+
+
+def test_without_its_trial_a_promotion_tells_the_reasons_of_its_message() -> None:
+    assert "Evidence 0.71 of 0.5 needed." in told(PROMOTED)
+
+
+def test_promotion_that_a_person_approved_says_who_and_stays_one_by_trial() -> None:
+    fact = replace(PROMOTED, by="Ada, in Prefect", reason="approved by Ada, in Prefect: seen")  # type: ignore[call-arg]
+    mail = said(fact, trial(asked_until=NOW))
+    assert mail.subject == "Promoted: v2 serves in place of v1, better in its trial and approved"
+    assert dict(mail.points)["Why"] == "Approved by Ada, in Prefect: seen."
+    assert "1.2% more probable" in told(fact, trial(asked_until=NOW))
+
+
+def test_promotion_by_a_person_says_who_why_and_that_no_test_spoke_for_it() -> None:
+    mail = said(BY_HAND)
+    assert mail.tone is Tone.ATTENTION
+    assert "by hand (Ada): v2 serves in place of v1, past gate and trial" in mail.verdict
+    assert dict(mail.points)["Why"] == "New price list."
+    assert "No test has found v2 better than v1." in told(BY_HAND)
+    # Also in the middle of its trial, which then has an id and evidence but no answer.
+    cut_short = replace(BY_HAND, trial_id="trial-2-2", reasons=REASONS)
+    unfinished = trial(step=Step(END, 900, 0.002, -0.01, 0.02), decided_on=None)
+    assert "past gate and trial" in said(cut_short, unfinished).subject
+    assert "v2 rated what then happened 0.2% more probable than v1 did (bounds −1.0% to 2.0%), which may be chance" in (
+        told(cut_short, unfinished)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fact", "tried", "tone"),
+    [
+        (BACK, trial(Kind.PROBATION, TrialState.ROLLED_BACK), Tone.TROUBLE),
+        (BACK, None, Tone.TROUBLE),
+        (BACK_BY_HAND, None, Tone.ATTENTION),
+        # By hand, in the middle of a probation.
+        (replace(BACK, by="Ada"), trial(Kind.PROBATION, TrialState.ROLLED_BACK, decided_on=None), Tone.ATTENTION),
+    ],
+    ids=["by probation", "by a probation that is not at hand", "by hand", "by hand on probation"],
+)
+def test_rollback_says_who_serves_again_that_promotions_are_held_and_how_to_release_them(
+    fact: Fact, tried: Trial | None, tone: Tone
+) -> None:
+    mail = said(fact, tried)
+    assert mail.tone is tone
+    assert mail.verdict.endswith("v1 serves again.")
+    now = dict(mail.points)["What is different now"]
+    assert "Promotions need a person" in now and "cooldown" in now
+    assert commands(fact, tried) == [
+        "cancellations explain 2",
+        "cancellations acknowledge",
+        'cancellations promote 2 --reason "…"',
+        "cancellations status",
+    ]
+
+
+def test_rollback_by_probation_says_what_was_noticed() -> None:
+    noticed = told(BACK, trial(Kind.PROBATION, TrialState.ROLLED_BACK))
+    assert "v1 rated what then happened 1.2% more probable than v2 did (bounds 0.1% to 2.4%)" in noticed
+
+
+def test_a_change_told_by_a_version_before_trials_can_still_be_delivered() -> None:
+    old = {"version": "2", "previous": "1", "epoch": 2, "as_of": "2016-05-29", "reason": "passed its trial"}
+    first = old | {"version": "1", "previous": None, "epoch": 1}
+    subjects = [
+        write(Letter(Message("old", Channel.MAIL, ChampionChanged.topic, payload)), MAIL, "", NOW)["Subject"]
+        for payload in (old, first)
+    ]
+    assert subjects == ["Champion is now v2 (was v1)", "First champion: v1 serves from now on"]
+
+
+def test_approval_is_asked_with_its_two_ways_to_answer_and_what_silence_means() -> None:
+    mail = said(ASKED, trial(state=TrialState.AWAITING, mode=Mode.APPROVE))
+    assert "No answer by 2016-06-02 06:00 UTC means no" in mail.verdict
+    assert "mode approve" in dict(mail.points)["Why you are asked"]
+    assert [s.command for s in mail.steps if not s.typed] == ["Prefect → Runs → the suspended run of trial → Resume"]
+    assert commands(ASKED)[1:3] == ['cancellations promote 2 --reason "…"', 'cancellations withdraw --reason "…"']
+    html = part(write(letter(ASKED), MAIL, "", NOW), "html")
+    assert "<b>Prefect → Runs" in html
+
+
+def test_approval_after_a_rollback_says_that_promotions_are_held() -> None:
+    held = replace(ASKED, reasons=(*REASONS, "promotions need a person: version 3 was rolled back"))  # type: ignore[call-arg]
+    awaiting = trial(state=TrialState.AWAITING)
+    assert dict(said(held, awaiting).points)["Why you are asked"].endswith("version 3 was rolled back.")
+
+
+def test_an_approval_that_leaves_late_says_that_it_has_been_settled() -> None:
+    assert "the trial is declined" in told(ASKED, trial(state=TrialState.DECLINED))
+    assert "settled" not in told(ASKED, trial(state=TrialState.AWAITING))
+
+
+ENDS = [
+    (kind, state)
+    for kind, moves in TRANSITIONS.items()
+    for state in sorted({to for reached in moves.values() for to in reached if to.final})
+    if state not in (TrialState.PROMOTED, TrialState.ROLLED_BACK)
+]
+
+
+@pytest.mark.parametrize(("kind", "state"), ENDS)
+def test_every_end_that_leaves_the_champion_has_words_of_its_own(kind: Kind, state: TrialState) -> None:
+    champion, rival = ("1", "2") if kind is Kind.TRIAL else ("2", "1")
+    fact = TrialEnded("t", kind.value, state.value, champion, rival, END, (*REASONS, "because Ada said so"))
+    mail = said(fact, trial(kind, state, Step(END, 900, -0.01, -0.02, -0.001)))
+    assert f"hampion v{champion}" in mail.subject
+    assert f"v{champion} rated what then happened 1.0% more probable than v{rival} did (bounds 0.1% to 2.0%)." in told(
+        fact, trial(kind, state, Step(END, 900, -0.01, -0.02, -0.001))
+    )
+    a_person = state in (TrialState.DECLINED, TrialState.WITHDRAWN)
+    assert ("Why" in dict(mail.points)) == a_person
+    undo = f"cancellations {'promote 2' if kind is Kind.TRIAL else 'rollback'} --reason"
+    assert any(command.startswith(undo) for command in commands(fact))
+
+
+def test_ends_of_trials_cannot_be_mistaken_for_one_another() -> None:
+    subjects = {said(TrialEnded("t", k.value, s.value, "1", "2", END, REASONS)).subject for k, s in ENDS}
+    assert len(subjects) == len(ENDS) == 8
+    with pytest.raises(BadInput, match="no mail for a trial that ended as 'confirmed'"):
+        said(replace(ENDED, state="confirmed"))  # type: ignore[call-arg]
+
+
+def test_a_trial_without_an_outcome_or_in_burn_in_says_that_it_is_too_early() -> None:
+    withdrawn = replace(ENDED, state="withdrawn", reasons=("no booking has matured after 2016-05-02",))  # type: ignore[call-arg]
+    assert "No booking has matured after 2016-05-02." in told(withdrawn, trial(step=None))
+    early = trial(step=Step(END, 120, 0.3, None, None))
+    assert "too few days to call it more than chance" in told(withdrawn, early)
+
+
+def test_mail_of_a_trial_shows_its_facts_in_both_parts() -> None:
+    mail = write(letter(PROMOTED, trial=trial(), picture=PICTURE), MAIL, "", NOW)
+    text, html = part(mail, "plain"), part(mail, "html")
+    assert "THE TRIAL" in text and ">The trial<" in html
+    for body in (text, html):
+        for fact in (
+            "challenger v2, champion v1",
+            "promoted, by outcomes final until 2016-05-29",
+            "2016-05-02, to end by 2016-06-07",
+            "bookings whose outcome became final after 2016-05-02",
+            "3,475 bookings of 2 days, until 2016-05-29",
+            "+0.0123 a booking (+0.0010 to +0.0236)",
+            "30% of bookings",
+        ):
+            assert fact in body
+    probation = part(write(letter(BACK, trial=trial(Kind.PROBATION)), MAIL, "", NOW), "plain")
+    assert "THE PROBATION" in probation and "champion v2, its predecessor v1" in probation
+    assert "no booking, it scored in shadow" in probation
 
 
 def test_drift_mail_shows_signals_and_columns_with_before_and_after_in_both_parts() -> None:
@@ -226,6 +435,12 @@ def test_picture_is_inside_and_the_html_points_at_it() -> None:
     assert f'src="cid:{picture["Content-ID"].strip("<>")}"' in html.get_content()
 
 
+@pytest.mark.parametrize(("tried", "name"), [(None, "drift.png"), (trial(), "trial.png")], ids=["drift", "trial"])
+def test_picture_has_the_name_of_what_it_shows(tried: Trial | None, name: str) -> None:
+    mail = write(letter(PROMOTED, trial=tried, picture=PICTURE), MAIL, "", NOW)
+    assert [p.get_filename() for p in mail.walk() if p.get_content_type() == "image/png"] == [name]
+
+
 def test_without_a_picture_nothing_points_at_one() -> None:
     mail = write(letter(), MAIL, "", NOW)
     assert "<img" not in part(mail, "html")
@@ -261,4 +476,5 @@ def test_documentation_lists_every_setting_with_its_default_and_meaning() -> Non
         )
         meaning = (field.description or "").replace("|", "\\|")
         assert f"| `CANCELLATIONS_MAIL__{name.upper()}` | {default_} | {meaning} |" in page
-    assert all(f"`{fact.topic}`" in page for fact in FACTS)
+    topics = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `cancellations.")]
+    assert topics == [fact.topic for fact in FACTS if Channel.MAIL in fact.channels]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from cancellations.domain.comparison import Day, SequencePolicy, read
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
+from cancellations.domain.promotion import Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
 from cancellations.ports import Observation, StoredDecision
 from cancellations.settings import MonitorSettings
@@ -18,7 +21,7 @@ from monitoring.classifier import domain_classifier
 from monitoring.columns import clean, comparable, describe, obstacle
 from monitoring.drift import column_signal
 from monitoring.performance import excess_loss
-from monitoring.plots import ReportPictures
+from monitoring.plots import ReportPictures, found
 from monitoring.report import EvidentlyMonitor
 
 
@@ -228,3 +231,69 @@ def test_picture_takes_earlier_windows_in_any_order_and_none_of_another_champion
     drawn = pictures.drift(decision(4), earlier)
     assert pictures.drift(decision(4), [*earlier[::-1], decision(3, champion="2"), decision(5)]) == drawn
     assert pictures.drift(decision(4), earlier[1:]) != drawn
+
+
+def trial(days: int, gain: float = 0.0, kind: Kind = Kind.TRIAL, state: TrialState = TrialState.RUNNING) -> Trial:
+    """A trial of so many days with 100 bookings each, on which the rival gained `gain` a booking."""
+    start, policy = date(2016, 5, 30), SequencePolicy()
+    given = [Day(start + timedelta(days=n), 100, 100 * gain + (-1.0) ** n) for n in range(days)]
+    reading = read(given, policy)
+    decided_on = reading.last.day if reading.last and state.final else None
+    last = start + timedelta(days=56)
+    return Trial(
+        "t",
+        kind,
+        "1",
+        "2",
+        3,
+        start,
+        start,
+        last,
+        Mode.AUTO,
+        0.5,
+        policy,
+        state=state,
+        decided_on=decided_on,
+        evidence=reading.steps,
+    )
+
+
+TRIALS = {
+    "nothing read": trial(0),
+    "one day": trial(1),
+    "in burn-in": trial(9, 0.01),
+    "running": trial(40),
+    "decided on its first day with bounds": trial(40, 0.5, state=TrialState.PROMOTED),
+    "rejected": trial(40, -0.02, state=TrialState.REJECTED),
+    "without an answer": trial(56, state=TrialState.EXPIRED),
+    "withdrawn in burn-in": trial(5, state=TrialState.WITHDRAWN),
+    "rolled back": trial(40, 0.02, Kind.PROBATION, TrialState.ROLLED_BACK),
+}
+
+
+@pytest.mark.parametrize("shown", TRIALS.values(), ids=TRIALS)
+def test_picture_of_a_trial_is_a_small_png_of_fixed_size_whatever_has_been_read(shown: Trial) -> None:
+    picture = ReportPictures().trial(shown)
+    assert picture.startswith(b"\x89PNG")
+    assert (int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")) == (1200, 760)
+    assert len(picture) < 150_000
+
+
+def test_picture_of_a_trial_between_two_equal_versions_has_a_height_too() -> None:
+    flat = tuple(replace(s, gain=0.0, low=0.0, high=0.0) for s in trial(20).evidence)
+    assert ReportPictures().trial(replace(trial(20), evidence=flat)).startswith(b"\x89PNG")
+
+
+def test_pictures_say_in_words_what_the_deciding_day_found() -> None:
+    assert {name: found(shown) for name, shown in TRIALS.items() if shown.state.final} == {
+        "decided on its first day with bounds": "challenger v2 better",
+        "rejected": "champion v1 better",
+        "without an answer": "no answer",
+        "withdrawn in burn-in": "no answer",
+        "rolled back": "predecessor v2 better",
+    }
+
+
+def test_picture_of_a_trial_marks_the_deciding_day() -> None:
+    decided = TRIALS["rejected"]
+    assert ReportPictures().trial(decided) != ReportPictures().trial(replace(decided, decided_on=None))

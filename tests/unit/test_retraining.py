@@ -108,7 +108,8 @@ def test_confirmed_drift_of_an_old_champion_is_called_drift() -> None:
     [
         ({"paused": "stocktaking"}, "paused (stocktaking)"),
         ({"pending": "request 7"}, "request 7 has not ended"),
-        ({"requested_on": (TODAY - timedelta(days=27),)}, "cooldown 28 days"),
+        ({"requested_on": (TODAY - timedelta(days=27),)}, "last request 2016-08-05, cooldown 28 days"),
+        ({"rolled_back_on": TODAY - timedelta(days=27)}, "rolled back on 2016-08-05, cooldown 28 days"),
         (
             {"requested_on": (TODAY - timedelta(days=364), TODAY - timedelta(days=100))},
             "2 requests in 365 days, the budget is 2",
@@ -125,14 +126,21 @@ def test_a_rule_holds_back_what_would_be_retrained_and_says_so(
 
 
 @pytest.mark.parametrize(
-    "requested_on",
+    "history",
     [
-        (TODAY - timedelta(days=28),),  # the cooldown has passed
-        (TODAY - timedelta(days=365), TODAY - timedelta(days=100)),  # the budget's period has
+        {"requested_on": (TODAY - timedelta(days=28),)},  # the cooldown has passed
+        {"rolled_back_on": TODAY - timedelta(days=28)},
+        {"requested_on": (TODAY - timedelta(days=365), TODAY - timedelta(days=100))},  # the budget's period has
     ],
 )
-def test_limits_end_on_their_day(requested_on: tuple[date, ...]) -> None:
-    assert decide(DRIFTED, (1.0,), requested_on=requested_on).action is Action.RETRAIN_DRIFT
+def test_limits_end_on_their_day(history: dict[str, Any]) -> None:
+    assert decide(DRIFTED, (1.0,), **history).action is Action.RETRAIN_DRIFT
+
+
+def test_a_rollback_cools_down_from_its_own_day_however_long_ago_its_request_was() -> None:
+    decision = decide(DRIFTED, (1.0,), requested_on=(TODAY - timedelta(days=60),), rolled_back_on=TODAY)
+    assert decision.action is Action.HOLD
+    assert decision.reasons[-1] == f"held: rolled back on {TODAY}, cooldown 28 days"
 
 
 def test_there_is_nothing_to_hold_without_a_reason_to_retrain() -> None:
@@ -202,6 +210,7 @@ def test_a_signal_watches_from_nine_tenths_and_alarms_from_its_threshold(value: 
     st.lists(st.none() | st.floats(0, 1), max_size=5),
     st.dates(TODAY - timedelta(days=200), TODAY),
     st.lists(st.dates(TODAY - timedelta(days=500), TODAY), max_size=4),
+    st.none() | st.dates(TODAY - timedelta(days=60), TODAY),
     st.none() | st.just("request 7"),
     st.none() | st.just("stocktaking"),
 )
@@ -210,16 +219,20 @@ def test_nothing_is_retrained_while_paused_pending_cooling_or_over_budget(
     evidence: list[float | None],
     trained: date,
     requested_on: list[date],
+    rolled_back_on: date | None,
     pending: str | None,
     paused: str | None,
 ) -> None:
-    history = RetrainHistory(trained, tuple(evidence), tuple(requested_on), pending, paused)
+    history = RetrainHistory(
+        trained, tuple(evidence), tuple(requested_on), rolled_back_on=rolled_back_on, pending=pending, paused=paused
+    )
     decision = decide_retrain(now, history, POLICY)
     if decision.action.retrains:
         assert pending is None
         assert paused is None
         assert all((TODAY - d).days >= POLICY.cooldown_days for d in requested_on)
+        assert rolled_back_on is None or (TODAY - rolled_back_on).days >= POLICY.cooldown_days
         assert sum((TODAY - d).days < POLICY.budget_days for d in requested_on) < POLICY.budget
-    free = replace(history, requested_on=(), pending=None, paused=None)
+    free = replace(history, requested_on=(), rolled_back_on=None, pending=None, paused=None)
     held = decide_retrain(now, free, POLICY).action.retrains and not decision.action.retrains
     assert (decision.action is Action.HOLD) is held
