@@ -185,10 +185,16 @@ class App:
             mailer=self.mailer,
             pictures=self.pictures,
             registry=self.registry,
+            run_address=self.run_address,
             max_attempts=self.settings.message_attempts,
             owner=owner(),
             clock=clock,
         )
+
+    def run_address(self, run: str) -> str | None:
+        """The page of a flow run, when Prefect's UI is configured."""
+        ui = self.settings.prefect_ui.rstrip("/")
+        return f"{ui}/runs/flow-run/{run}" if ui else None
 
     def reconcile(self, patience: timedelta | None = None) -> reconcile_.Reconciled:
         return reconcile_.reconcile(
@@ -237,8 +243,8 @@ class App:
             work.commit()
         return reason
 
-    def explain(self, version: str) -> explain_.Explanation:
-        return explain_.explain(self.store, version, self.settings.today)
+    def explain(self, version: str, as_of: date | None = None) -> explain_.Explanation:
+        return explain_.explain(self.store, version, as_of or self.settings.today)
 
     def history(self) -> explain_.History:
         return explain_.history(self.store)
@@ -248,8 +254,8 @@ class App:
         with self.store.begin() as work:
             return work.served(as_of)
 
-    def status(self) -> status_.Status:
-        return status_.status(self.store, self.registry, self.settings.today)
+    def status(self, as_of: date | None = None) -> status_.Status:
+        return status_.status(self.store, self.registry, as_of or self.settings.today)
 
     def pause(self, reason: str) -> None:
         with self.store.begin() as work:

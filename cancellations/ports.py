@@ -196,8 +196,8 @@ class UnitOfWork(Protocol):
         ...
 
     def unassigned(self, trial_id: str, as_of: date) -> pd.Series:
-        """Ids of bookings open on a day that have no arm of this trial yet, in order of id. Open: the
-        arrival is not past, and no outcome is known by that day."""
+        """Ids of bookings open on a day that have no arm of this trial yet, in order of id. Open: made by
+        that day, its arrival not past, no outcome known by then."""
         ...
 
     def add_arms(self, trial_id: str, arms: Mapping[str, Arm]) -> int:

@@ -233,6 +233,8 @@ class MlflowRegistry:
             return self._restore(skops.io.load(artifact, trusted=self._trusted))
         except UntrustedTypesFoundException as error:
             raise BadInput(f"version {version} is not loaded: {error}") from error
+        except Exception as error:
+            raise BadInput(f"version {version} cannot be read from {artifact}: {error!r}") from error
 
     def load(self, version: str, *, fresh: bool = False) -> Classifier:
         """The version's model; versions never change, so the last few are kept."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from datetime import date, datetime
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Table, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, func, insert, not_, or_, select, update
 
 from cancellations.domain.reservation import OUTCOME_NAMES
 from cancellations.errors import BadInput
@@ -22,6 +22,14 @@ BOOKING_ORDER: tuple[ColumnElement[object], ...] = (
     tables.reservations.c.booked_on,
     tables.reservations.c.reservation_id,
 )
+
+
+def open_on(day: date) -> ColumnElement[bool]:
+    """Of reservations: made by that day, the arrival not past, and no outcome known by then."""
+    ended = select(1).where(
+        tables.outcomes.c.reservation_id == tables.reservations.c.reservation_id, tables.outcomes.c.known_on <= day
+    )
+    return and_(tables.reservations.c.arrival_on >= day, tables.reservations.c.booked_on <= day, not_(ended.exists()))
 
 
 class Bookings(BulkTransaction):
@@ -83,7 +91,7 @@ class Bookings(BulkTransaction):
         newest = select(*(tables.loads.c[name] for name in names)).order_by(tables.loads.c.number.desc()).limit(limit)
         return [LoadCounts(**row._mapping) for row in reversed(self._read(newest).all())]
 
-    def history(self, booked_until: date, known_until: date) -> pd.DataFrame:
+    def history(self, booked_until: date, known_until: date, arriving_after: date | None = None) -> pd.DataFrame:
         columns = [*tables.reservations.columns, tables.outcomes.c.status, tables.outcomes.c.known_on]
         known = (tables.outcomes.c.reservation_id == tables.reservations.c.reservation_id) & (
             tables.outcomes.c.known_on <= known_until
@@ -94,7 +102,13 @@ class Bookings(BulkTransaction):
             .where(tables.reservations.c.booked_on <= booked_until)
             .order_by(*BOOKING_ORDER)
         )
+        if arriving_after is not None:
+            query = query.where(tables.reservations.c.arrival_on > arriving_after)
         return frame(self._read(query), columns)
+
+    def outcomes_until(self, known_until: date) -> date | None:
+        known_on = tables.outcomes.c.known_on
+        return self._read(select(func.max(known_on)).where(known_on <= known_until)).scalar()
 
     def booked_span(self) -> tuple[date, date] | None:
         # Two subqueries, each the end of an index; min and max in one SELECT would read all of it.

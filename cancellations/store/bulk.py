@@ -16,6 +16,7 @@ from sqlalchemy import Column, ColumnElement, CursorResult, Date, Double, Intege
 from sqlalchemy.types import TypeEngine
 
 from cancellations.store.engine import translated
+from cancellations.store.tables import Instant
 from cancellations.store.transaction import Transaction
 
 # Rows turned into Python objects at a time: bounds memory, costs no speed.
@@ -73,7 +74,8 @@ def raw(columns: Sequence[Column[Any]]) -> list[ColumnElement[Any]]:
 
 
 def frame(result: CursorResult[Any], columns: Sequence[Column[Any]]) -> pd.DataFrame:
-    """All rows of a SELECT of `raw(columns)`: dates `datetime64[us]`, numbers `float64`, text `str`."""
+    """All rows of a SELECT of `raw(columns)`: dates `datetime64[us]`, numbers `float64`, text `str`,
+    instants `datetime64[us, UTC]`."""
     rows = result.all()
     cells = zip(*rows, strict=True) if rows else [()] * len(columns)
     return pd.DataFrame({c.name: _series(values, c.type) for c, values in zip(columns, cells, strict=True)})
@@ -84,4 +86,6 @@ def _series(values: Sequence[Any], kind: TypeEngine[Any]) -> pd.Series:
         return pd.Series(np.array(values, dtype="datetime64[D]").astype("datetime64[us]"))
     if isinstance(kind, Integer | Double):
         return pd.Series(np.array(values, dtype="float64"))
+    if isinstance(kind, Instant):
+        return pd.Series(pd.DatetimeIndex(values, dtype="datetime64[us, UTC]"))
     return pd.Series(values, dtype="str")

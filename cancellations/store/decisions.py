@@ -1,4 +1,4 @@
-"""The monitor's decisions, the retrain requests they lead to, and the switch that stops them."""
+"""The monitor's decisions, and the retrain requests they lead to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Row, case, delete, select, update
+from sqlalchemy import Row, case, select, update
 
 from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import BadInput
@@ -15,11 +15,9 @@ from cancellations.store import tables
 from cancellations.store.records import from_decision, from_report, to_decision, to_report
 from cancellations.store.transaction import Transaction
 
-RETRAINING = "retraining"
-
 
 class Decisions(Transaction):
-    """The part of `ports.UnitOfWork` that knows decisions, requests and the pause."""
+    """The part of `ports.UnitOfWork` that knows decisions and requests."""
 
     def report_exists(self, champion: str, window_end: date) -> bool:
         found = select(tables.decisions.c.number).where(
@@ -84,17 +82,6 @@ class Decisions(Transaction):
         if since is None:
             raise _unknown(request_id)
         return since
-
-    def pause(self, reason: str, now: datetime) -> None:
-        values = {"reason": reason, "since": now}
-        paused = self._insert(tables.switches).values(name=RETRAINING, **values)
-        self._write(paused.on_conflict_do_update(index_elements=["name"], set_=values))
-
-    def resume(self) -> None:
-        self._write(delete(tables.switches).where(tables.switches.c.name == RETRAINING))
-
-    def paused(self) -> str | None:
-        return self._read(select(tables.switches.c.reason).where(tables.switches.c.name == RETRAINING)).scalar()
 
 
 def _decision(row: Row[Any]) -> StoredDecision:

@@ -106,6 +106,11 @@ def _explained(url: URL, cause: BaseException | None) -> CancellationsError | No
     """What a person can do about a driver's error; None when it can only be a mistake in our code."""
     where = url.render_as_string(hide_password=True)
     said = (str(cause).strip().splitlines() or ["no answer"])[0]
+    if isinstance(cause, psycopg.errors.DeadlockDetected):
+        return ServiceDown(
+            f"Two writers of the store at {where} waited for each other, and PostgreSQL ended this one."
+            " Nothing of it was written; try again."
+        )
     if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
         return ServiceDown(
             f"PostgreSQL at {where} cannot be used: {said}."

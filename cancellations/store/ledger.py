@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import insert, or_, select, update
 
-from cancellations.domain.promotion import LedgerRow, Standing
+from cancellations.domain.promotion import Change, LedgerRow, Standing
 from cancellations.errors import EpochMismatch, LeaseLost
 from cancellations.ports import VersionRecord
 from cancellations.settings import MODEL
@@ -19,9 +19,16 @@ class Ledger(Transaction):
     """The part of `ports.UnitOfWork` that knows versions and the standing."""
 
     def standing(self) -> Standing:
+        return self._standing(hold=False)
+
+    def _standing(self, *, hold: bool) -> Standing:
+        """With `hold` nobody else changes it, or holds it, until this transaction ends."""
         query = select(tables.standing.c.champion, tables.standing.c.challenger, tables.standing.c.epoch).where(
             tables.standing.c.model == MODEL
         )
+        if hold:
+            self._lock()
+            query = query.with_for_update()  # nothing on SQLite, where the only writer holds everything
         row = self._read(query).first()
         return Standing(None, None, 0) if row is None else Standing(row.champion, row.challenger, row.epoch)
 
@@ -31,8 +38,11 @@ class Ledger(Transaction):
         *,
         champion: str | None,
         challenger: str | None,
+        change: Change,
         reason: str,
-        request_id: str | None,
+        by: str,
+        request_id: str | None = None,
+        trial_id: str | None = None,
         as_of: date,
         now: datetime,
     ) -> Standing:
@@ -55,14 +65,25 @@ class Ledger(Transaction):
                 f" (champion {seen.champion}) as it was when this change was decided. Nothing was written;"
                 " decide again on what stands now."
             )
-        row = LedgerRow(following.epoch, champion, challenger, reason, request_id, as_of, now)
-        self._write(insert(tables.ledger).values(model=MODEL, **asdict(row)))
+        row = LedgerRow(
+            epoch=following.epoch,
+            champion=champion,
+            challenger=challenger,
+            change=change,
+            reason=reason,
+            by=by,
+            request_id=request_id,
+            trial_id=trial_id,
+            as_of=as_of,
+            recorded_at=now,
+        )
+        self._write(insert(tables.ledger).values(model=MODEL, **asdict(row) | {"change": change.value}))
         return following
 
     def ledger(self) -> list[LedgerRow]:
         """Oldest first."""
         query = select(*tables.ledger.columns[1:]).where(tables.ledger.c.model == MODEL).order_by(tables.ledger.c.epoch)
-        return [LedgerRow(**row._mapping) for row in self._read(query)]
+        return [LedgerRow(**row._asdict() | {"change": Change(row.change)}) for row in self._read(query)]
 
     def add_version(self, record: VersionRecord, now: datetime) -> None:
         values = {**asdict(record), "recorded_at": now}

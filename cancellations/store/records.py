@@ -1,4 +1,4 @@
-"""Reports and decisions as JSON and back, exactly.
+"""Reports, decisions and a trial's evidence as JSON and back, exactly.
 
 JSON knows neither dates nor enums nor infinities: they travel as text, and the field's type brings
 them back. `schema` in each document numbers its form, so that a later one can read an earlier.
@@ -7,7 +7,7 @@ them back. `schema` in each document numbers its form, so that a later one can r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from enum import Enum
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
 from cancellations.errors import BadInput
 
@@ -64,6 +65,26 @@ def from_decision(decision: Decision) -> dict[str, Any]:
 def to_decision(data: Mapping[str, Any]) -> Decision:
     _require_known(data, "decision")
     return Decision(Action(data["action"]), tuple(data["reasons"]))
+
+
+def from_sequence(policy: SequencePolicy) -> dict[str, Any]:
+    return {"schema": SCHEMA, **plain(asdict(policy))}
+
+
+def to_sequence(data: Mapping[str, Any]) -> SequencePolicy:
+    _require_known(data, "test policy")
+    return SequencePolicy(**{k: v for k, v in data.items() if k != "schema"})
+
+
+def from_evidence(steps: Sequence[Step]) -> dict[str, Any]:
+    return {"schema": SCHEMA, "steps": [plain(asdict(step)) for step in steps]}
+
+
+def to_evidence(data: Mapping[str, Any]) -> tuple[Step, ...]:
+    _require_known(data, "trial's evidence")
+    return tuple(
+        Step(**s | _numbers(s, "gain", "low", "high") | {"day": date.fromisoformat(s["day"])}) for s in data["steps"]
+    )
 
 
 def _numbers(data: Mapping[str, Any], *names: str) -> dict[str, float | None]:

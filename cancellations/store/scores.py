@@ -1,12 +1,15 @@
-"""Predictions: exactly one for each reservation and model version."""
+"""Predictions, exactly one for each reservation and model version, and the features they are made from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
+from typing import Any
 
 import pandas as pd
-from sqlalchemy import literal, select, tuple_
+from sqlalchemy import Column, ColumnElement, literal, select, tuple_
 
+from cancellations.domain.features import CATEGORICAL, FEATURES
 from cancellations.store import tables
 from cancellations.store.bookings import BOOKING_ORDER
 from cancellations.store.bulk import BulkTransaction, frame, raw
@@ -14,9 +17,26 @@ from cancellations.store.bulk import BulkTransaction, frame, raw
 # SQLite takes at most 32,766 parameters in one statement.
 IDS_AT_ONCE = 10_000
 
+_FEATURES = [tables.features.c[name] for name in FEATURES]
+
 
 class Scores(BulkTransaction):
-    """The part of `ports.UnitOfWork` that knows predictions."""
+    """The part of `ports.UnitOfWork` that knows features and predictions."""
+
+    def features(self, reservation_ids: pd.Series) -> pd.DataFrame:
+        found = self._by_id([tables.features.c.reservation_id, *_FEATURES], reservation_ids)
+        # What `domain.features.build` gives, so that a model cannot tell the two apart.
+        return found.astype(dict.fromkeys(CATEGORICAL, object))
+
+    def add_features(self, features: pd.DataFrame, now: datetime) -> int:
+        if features.empty:
+            return 0
+        given = [tables.features.c.reservation_id, *_FEATURES]
+        with self._staged(given, features.rename_axis("reservation_id").reset_index()) as staged:
+            # One order for everybody: two writers wait for each other instead of deadlocking.
+            rows = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
+            names = [*(c.name for c in given), "stored_at"]
+            return self._write(self._insert(tables.features).from_select(names, rows).on_conflict_do_nothing())
 
     def unscored(
         self,
@@ -69,11 +89,17 @@ class Scores(BulkTransaction):
         return frame(self._read(query), columns)
 
     def predictions(self, version: str, reservation_ids: pd.Series) -> pd.Series:
-        ids = reservation_ids.dropna().astype(object).drop_duplicates().tolist()
         columns = [tables.predictions.c.reservation_id, tables.predictions.c.probability]
-        query = select(*columns).where(tables.predictions.c.model_version == version)
+        return self._by_id(columns, reservation_ids, tables.predictions.c.model_version == version)["probability"]
+
+    def _by_id(
+        self, columns: Sequence[Column[Any]], reservation_ids: pd.Series, *conditions: ColumnElement[bool]
+    ) -> pd.DataFrame:
+        """Rows of the given bookings, indexed by the first of `columns`, the reservation_id."""
+        ids = reservation_ids.dropna().astype(object).drop_duplicates().tolist()
+        query = select(*columns).where(*conditions)
         parts = [
             frame(self._read(query.where(columns[0].in_(ids[i : i + IDS_AT_ONCE]))), columns)
             for i in range(0, max(len(ids), 1), IDS_AT_ONCE)
         ]
-        return pd.concat(parts, ignore_index=True).set_index("reservation_id")["probability"]
+        return pd.concat(parts, ignore_index=True).set_index("reservation_id")

@@ -22,9 +22,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from cancellations.domain.features import CATEGORICAL, NUMERIC
+from cancellations.domain.promotion import TrialState
 from cancellations.domain.reservation import COLUMNS, Kind
 from cancellations.errors import BadInput
 
@@ -82,6 +85,7 @@ reservations = Table(
     metadata,
     *(Column(c.name, _TYPES[c.kind], primary_key=c.kind == "id", nullable=not c.required) for c in COLUMNS),
     Index(None, "booked_on", "reservation_id"),
+    Index(None, "arrival_on"),
 )
 
 # No foreign key: an outcome may arrive before its reservation, or for one in quarantine.
@@ -91,6 +95,17 @@ outcomes = Table(
     Column("reservation_id", Identifier, primary_key=True),
     Column("status", Text, nullable=False),
     Column("known_on", Date, nullable=False),
+    Index(None, "known_on"),
+)
+
+# As they were when a booking was first scored: every version sees the same.
+features = Table(
+    "features",
+    metadata,
+    Column("reservation_id", Identifier, ForeignKey("reservations.reservation_id"), primary_key=True),
+    Column("stored_at", Instant, nullable=False),
+    *(Column(name, Double) for name in NUMERIC),
+    *(Column(name, Text) for name in CATEGORICAL),
 )
 
 # The reservation leads the key: a window is read by its bookings, not by all that a version ever scored.
@@ -219,10 +234,82 @@ ledger = Table(
     Column("epoch", Integer, primary_key=True, autoincrement=False),
     Column("champion", Text),
     Column("challenger", Text),
+    Column("change", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("by", Text, nullable=False),
     Column("request_id", Text),
+    Column("trial_id", Text),
     Column("as_of", Date, nullable=False),
     Column("recorded_at", Instant, nullable=False),
+)
+
+# --- trials, and what is served -------------------------------------------------------------------
+
+# As text, so that SQLite sees in a query that the index on it may be used.
+NOT_ENDED = text(f"state IN ({', '.join(repr(s.value) for s in TrialState if not s.final)})")
+
+# The unique index: of trials that have not ended there is one at most, whoever writes at once.
+trials = Table(
+    "trials",
+    metadata,
+    _number(),
+    Column("model", Text, nullable=False),
+    Column("trial_id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("champion", Text, nullable=False),
+    Column("rival", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("opened_on", Date, nullable=False),
+    Column("cohort_after", Date, nullable=False),
+    Column("last_day", Date, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("serve_share", Double, nullable=False),
+    Column("sequence", JSON, nullable=False),
+    Column("request_id", Text),
+    Column("state", Text, nullable=False),
+    Column("decided_on", Date),
+    Column("reasons", JSON, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("asked_until", Instant),
+    Column("asked_by", Text),
+    Column("recorded_at", Instant, nullable=False),
+    Column("state_since", Instant, nullable=False),
+    Index(None, "model", unique=True, sqlite_where=NOT_ENDED, postgresql_where=NOT_ENDED),
+)
+
+arms = Table(
+    "arms",
+    metadata,
+    Column("trial_id", Text, ForeignKey("trials.trial_id"), primary_key=True),
+    Column("reservation_id", Identifier, ForeignKey("reservations.reservation_id"), primary_key=True),
+    Column("arm", Text, nullable=False),
+)
+
+# Rows stay as they are written: the history of what was served of each booking. `number` counts the
+# booking's own; its highest is what is served now, and no two writers can both add the next.
+servings = Table(
+    "servings",
+    metadata,
+    Column("reservation_id", Identifier, ForeignKey("reservations.reservation_id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("model_version", Identifier, nullable=False),
+    Column("probability", Double, nullable=False),
+    Column("arm", Text),
+    Column("trial_id", Text),
+    Column("served_at", Instant, nullable=False),
+)
+
+# The view that the hotel's other systems read: the last serving of each booking. Only migrations make it.
+scores = Table(
+    "scores",
+    MetaData(),
+    Column("reservation_id", Identifier),
+    Column("probability", Double),
+    Column("model_version", Identifier),
+    Column("arm", Text),
+    Column("epoch", Integer),
+    Column("served_at", Instant),
 )
 
 # --- outbox ---------------------------------------------------------------------------------------

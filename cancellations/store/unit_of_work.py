@@ -11,13 +11,15 @@ from cancellations.ports import UnitOfWork
 from cancellations.store.bookings import Bookings
 from cancellations.store.decisions import Decisions
 from cancellations.store.engine import connect, parse, translated
-from cancellations.store.ledger import Leases, Ledger
+from cancellations.store.ledger import Leases
 from cancellations.store.outbox import Outbox
 from cancellations.store.schema import require_current
 from cancellations.store.scores import Scores
+from cancellations.store.servings import Servings
+from cancellations.store.switches import Switches
 
 
-class SqlUnitOfWork(Bookings, Scores, Decisions, Ledger, Leases, Outbox):
+class SqlUnitOfWork(Bookings, Scores, Servings, Decisions, Leases, Outbox, Switches):
     """`ports.UnitOfWork` on one connection; see `transaction` for what it may rely on."""
 
 

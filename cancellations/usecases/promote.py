@@ -26,7 +26,7 @@ from cancellations.domain.promotion import (
     open_probation,
     predecessor,
 )
-from cancellations.errors import BadInput, CancellationsError, EpochMismatch, Refused
+from cancellations.errors import BadInput, CancellationsError, EpochMismatch, Refused, ServiceDown
 from cancellations.ports import Registry, Store, UnitOfWork, VersionRecord
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.score import score_open
@@ -218,8 +218,11 @@ def _prove(house: House, version: str, previous: str) -> None:
         model = house.registry.load(version, fresh=True)
         sample = house.registry.reference(version).head(SAMPLE)
         probability = model.predict(sample[list(features.FEATURES)])
-    except (BadInput, KeyError) as error:
-        raise Refused(f"version {version} cannot take over: {error}. Champion {previous} stays") from error
+    except ServiceDown:
+        raise
+    except Exception as error:
+        why = error if isinstance(error, CancellationsError) else repr(error)
+        raise Refused(f"version {version} cannot take over: {why}. Champion {previous} stays") from error
     if len(probability) == 0 or not np.all(np.isfinite(probability) & (probability >= 0) & (probability <= 1)):
         raise Refused(
             f"version {version} cannot take over: it does not give each of {len(sample)} sampled bookings a"

@@ -72,7 +72,8 @@ def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date)
     """Reads the trial's cohort: bookings that both versions scored and that matured by `until`.
 
     A day is read once outcomes known on it, or later, have come in: before, everybody would seem to
-    have stayed. Days behind the trial's last are not read, so a late look finds what a timely one did.
+    have stayed. Days behind the trial's last are not read, so a late look finds what a timely one did,
+    but for outcomes that were recorded after their booking had matured: they count once known.
     """
     fed = work.outcomes_until(until)
     last = min(until, trial.last_day, fed) if fed is not None else trial.cohort_after
@@ -227,8 +228,7 @@ def _end(
     ended = replace(trial, state=state, reasons=(*trial.reasons, *reasons))
     now = house.clock()
     with house.store.begin() as work:
-        if not work.update_trial(ended, trial.state, now):
-            raise EpochMismatch(f"{trial} was ended by somebody else meanwhile; nothing was written")
+        # The standing before the trial, as every change of champion does: two of them wait for each other.
         if trial.kind is Kind.TRIAL:
             work.change_standing(
                 seen,
@@ -242,6 +242,9 @@ def _end(
                 as_of=as_of,
                 now=now,
             )
+        if not work.update_trial(ended, trial.state, now):
+            raise EpochMismatch(f"{trial} was ended by somebody else meanwhile; nothing was written")
+        if trial.kind is Kind.TRIAL:
             work.serve(as_of, now)
         fact = TrialEnded(
             trial_id=trial.trial_id,

@@ -1,9 +1,13 @@
-"""The contract of `ports.UnitOfWork`, promise by promise, on SQLite and PostgreSQL."""
+"""The contract of `ports.UnitOfWork`, promise by promise, on SQLite and PostgreSQL.
+
+Trials, and what is served of each booking, are in `test_store_trials.py`.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
@@ -11,9 +15,11 @@ import pandas as pd
 import pytest
 from sqlalchemy import func, select
 
-from cancellations.domain import reservation
+from cancellations.domain import features, reservation
+from cancellations.domain.comparison import Arm, SequencePolicy, Step
 from cancellations.domain.events import Channel, Message
-from cancellations.domain.promotion import Standing
+from cancellations.domain.labels import LabelRule
+from cancellations.domain.promotion import Change, Kind, LedgerRow, Mode, Standing, Trial
 from cancellations.domain.retraining import (
     Action,
     Decision,
@@ -25,15 +31,7 @@ from cancellations.domain.retraining import (
     Window,
 )
 from cancellations.errors import BadInput, EpochMismatch, LeaseLost
-from cancellations.ports import (
-    LedgerRow,
-    LoadCounts,
-    QuarantinedRow,
-    StoredDecision,
-    UnitOfWork,
-    Upserted,
-    VersionRecord,
-)
+from cancellations.ports import LoadCounts, QuarantinedRow, StoredDecision, UnitOfWork, Upserted, VersionRecord
 from cancellations.store import SqlStore, open_store
 from cancellations.store.tables import metadata
 
@@ -67,6 +65,40 @@ def outcomes(**status: tuple[str, str]) -> pd.DataFrame:
 
 def scores(ids: str, probability: float = 0.25) -> pd.DataFrame:
     return pd.DataFrame({"reservation_id": list(ids), "probability": probability})
+
+
+def built(rows: pd.DataFrame) -> pd.DataFrame:
+    """Features of bookings without any history, by reservation_id, as the use case stores them."""
+    history = rows.assign(status=None, known_on=pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us]"))
+    return features.build(rows, history, LabelRule()).set_axis(rows["reservation_id"])
+
+
+def a_trial(trial_id: str = "trial-2-1", **changes: object) -> Trial:
+    """A running trial of challenger 2 against champion 1; every field that a look may fill is filled."""
+    steps = (
+        Step(DAY, 7, 0.1 + 0.2, None, None),
+        Step(DAY + timedelta(days=1), 20, -1e-7, -0.25, 0.1 + 0.7),
+    )
+    given = Trial(
+        trial_id=trial_id,
+        kind=Kind.TRIAL,
+        champion="1",
+        rival="2",
+        epoch=1,
+        opened_on=DAY,
+        cohort_after=DAY - timedelta(days=3),
+        last_day=DAY + timedelta(days=56),
+        mode=Mode.APPROVE,
+        serve_share=0.1 + 0.2,
+        sequence=SequencePolicy(alpha=0.1 + 0.2, burn_in_days=21),
+        request_id="r1",
+        decided_on=DAY + timedelta(days=1),
+        reasons=("20 bookings", "ü"),
+        evidence=steps,
+        asked_until=NOW + MINUTE,
+        asked_by="run",
+    )
+    return replace(given, **changes)
 
 
 def a_request(request_id: str = "r1", **changes: object) -> RetrainRequest:
@@ -123,9 +155,11 @@ def write_everything(work: UnitOfWork) -> None:
     work.add_request(a_request(), NOW)
     work.update_request(a_request(state=RequestState.RUNNING), NOW)
     work.acquire_lease("retrain", "me", NOW, MINUTE)
-    work.change_standing(
-        work.standing(), champion="1", challenger=None, reason="first", request_id="r1", as_of=DAY, now=NOW
-    )
+    promote(work, work.standing(), "1")
+    work.add_features(built(bookings("a")), NOW)
+    work.add_trial(a_trial(), NOW)
+    work.add_arms("trial-2-1", {"a": Arm.RIVAL})
+    work.serve(date(2024, 1, 19), NOW)
     work.add_version(a_version(), NOW)
     work.add_messages([a_message()], NOW)
     work.mark_failed("m1", "no answer", None)
@@ -201,6 +235,10 @@ def test_naive_wall_time_is_refused(store: SqlStore) -> None:
         lambda work: work.add_messages([a_message()], naive),
         lambda work: work.acquire_lease("retrain", "me", naive, MINUTE),
         lambda work: work.due_messages(None, naive, 1),
+        lambda work: work.add_trial(a_trial(), naive),
+        lambda work: work.add_trial(a_trial(asked_until=naive), NOW),
+        lambda work: (promote(work, work.standing(), "1"), work.serve(DAY, naive)),
+        lambda work: (work.upsert_reservations(bookings("a")), work.add_features(built(bookings("a")), naive)),
         lambda work: (work.upsert_reservations(bookings("a")), work.add_predictions("1", scores("a"), DAY, naive)),
     ):
         with pytest.raises(BadInput, match="no time zone"), store.begin() as work:
@@ -285,6 +323,24 @@ def test_history_tells_what_was_known_on_a_day(store: SqlStore) -> None:
     assert list(seen.columns) == [*reservation.NAMES, "status", "known_on"]
     assert isinstance(seen.index, pd.RangeIndex)
     assert seen["known_on"].dtype == "datetime64[us]"
+
+
+def test_history_can_leave_out_those_that_have_arrived(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.upsert_reservations(bookings("abc", arrival_on=["2024-02-03", "2024-02-02", "2024-02-01"]))
+        work.record_outcomes(outcomes(a=("canceled", "2024-01-20")))
+        seen = work.history(DAY, DAY, arriving_after=date(2024, 2, 1))
+    assert seen["reservation_id"].tolist() == ["a", "b"]
+    assert seen["status"].isna().tolist() == [False, True]
+
+
+def test_the_feed_of_outcomes_has_come_to_the_last_day_that_was_known(store: SqlStore) -> None:
+    with store.begin() as work:
+        assert work.outcomes_until(DAY) is None
+        work.record_outcomes(outcomes(a=("canceled", "2024-01-20"), b=("stayed", "2024-02-04")))
+        assert work.outcomes_until(DAY) == work.outcomes_until(date(2024, 2, 4)) == date(2024, 2, 4)
+        assert work.outcomes_until(date(2024, 2, 3)) == date(2024, 1, 20)
+        assert work.outcomes_until(date(2024, 1, 19)) is None
 
 
 def test_a_bad_row_is_kept_once_for_its_values(store: SqlStore) -> None:
@@ -443,6 +499,18 @@ def test_the_pause_has_a_reason_until_it_ends(store: SqlStore) -> None:
         assert work.paused() is None
 
 
+def test_promotions_are_held_for_a_reason_until_somebody_releases_them(store: SqlStore) -> None:
+    with store.begin() as work:
+        assert work.promotions_held() is None
+        work.hold_promotions("version 2 was rolled back", NOW)
+        work.hold_promotions("version 3 was rolled back", NOW)
+        work.pause("holidays", NOW)
+        assert (work.promotions_held(), work.paused()) == ("version 3 was rolled back", "holidays")
+        work.release_promotions()
+        work.release_promotions()
+        assert (work.promotions_held(), work.paused()) == (None, "holidays")
+
+
 # --- leases ---------------------------------------------------------------------------------------
 
 
@@ -513,7 +581,16 @@ def test_of_workers_that_reach_for_a_lease_at_once_one_gets_it(store: SqlStore, 
 
 def promote(work: UnitOfWork, seen: Standing, champion: str) -> Standing:
     return work.change_standing(
-        seen, champion=champion, challenger="9", reason="better", request_id="r1", as_of=DAY, now=NOW
+        seen,
+        champion=champion,
+        challenger="9",
+        change=Change.PROMOTED,
+        reason="better",
+        by="the trial",
+        request_id="r1",
+        trial_id="t1",
+        as_of=DAY,
+        now=NOW,
     )
 
 
@@ -526,7 +603,9 @@ def test_the_standing_starts_empty_and_each_change_is_a_ledger_row(store: SqlSto
         second = promote(work, first, "2")
         assert work.standing() == second == Standing("2", "9", 2)
         assert [(row.epoch, row.champion) for row in work.ledger()] == [(1, "1"), (2, "2")]
-        assert work.ledger()[0] == LedgerRow(1, "1", "9", "better", "r1", DAY, NOW)
+        written = LedgerRow(1, "1", "9", Change.PROMOTED, "better", "the trial", "r1", "t1", DAY, NOW)
+        assert work.ledger()[0] == written
+        assert isinstance(work.ledger()[0].change, Change)
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
