@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from datetime import date
 from functools import cache
 from typing import Any
 
 from prefect import runtime
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
@@ -27,14 +28,15 @@ def application() -> App:
 
 
 def named(what: str) -> Callable[[], str]:
-    """Readable run names: what is done, over which span of event time."""
+    """Readable run names: what is done, to which request or version, over which span of event time."""
 
     def name() -> str:
         given: dict[str, Any] = runtime.flow_run.parameters or {}
         after, until = _day(given.get("after")), _day(given.get("until") or given.get("as_of"))
-        subject = given.get("request_id") or ""
+        subject = given.get("request_id") or given.get("version") or ""
+        to = f"to {given['to']}" if given.get("to") else ""
         span = f"{after} to {until}" if after and until else until or ""
-        return " ".join(part for part in (what, str(subject), span) if part)
+        return " ".join(part for part in (what, str(subject), to, span) if part)
 
     return name
 
@@ -61,6 +63,18 @@ def table(headings: list[str], rows: list[list[object]]) -> str:
 def publish(key: str, markdown: str, description: str) -> None:
     """Shows a result in Prefect's UI, under a key that keeps its history."""
     create_markdown_artifact(markdown=markdown, key=key, description=description)
+
+
+def picture(key: str, png: bytes, description: str) -> None:
+    """Shows a picture; as a data URI, which needs no server of its own."""
+    address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    create_image_artifact(image_url=address, key=key, description=description)
+
+
+def link(key: str, address: str | None, text: str) -> None:
+    """Shows a link, where there is an address to go to."""
+    if address is not None:
+        create_link_artifact(link=address, link_text=text, key=key)
 
 
 def tell(delivered: Delivered) -> None:

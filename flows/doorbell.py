@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
-from cancellations.domain.events import Message
+from cancellations.domain.events import Message, subject
 from cancellations.errors import ServiceDown
 
 RETRAIN = "retrain/retrain"
@@ -41,14 +41,14 @@ class PrefectDoorbell:
     def ring(self, message: Message) -> None:
         """The server drops an event whose id it has seen, so ringing twice is ringing once."""
         address = self._address()
-        request_id = message.payload["request_id"]
+        kind, name = subject(message)
         event = {
             "id": message.id,
             "occurred": datetime.now(UTC).isoformat(),
             "event": message.topic,
             "resource": {
-                "prefect.resource.id": f"cancellations.request.{request_id}",
-                "prefect.resource.name": f"retrain request {request_id}",
+                "prefect.resource.id": f"cancellations.{kind}.{name}",
+                "prefect.resource.name": f"{kind} {name}",
             },
             "payload": message.payload,
         }

@@ -9,7 +9,8 @@ from prefect import flow, get_run_logger, task
 from cancellations.bootstrap import locators, open_source
 from cancellations.errors import BadInput
 from cancellations.ports import LoadCounts
-from flows.application import application, named, publish, table
+from flows.application import application, named, publish, table, tell
+from flows.deliver import relay
 
 
 @task
@@ -21,6 +22,8 @@ def load(locator: str, after: date | None, until: date) -> LoadCounts:
 @flow(name="ingest", flow_run_name=named("ingest"))
 def ingest(source: str | None = None, after: date | None = None, until: date | None = None) -> None:
     """Loads bookings made in (after, until] and the outcomes that became known by then.
+
+    Outcomes that a running trial or probation reads ring for it.
 
     Args:
         source: A CSV or Parquet file, a folder of them, or `simulator`. Empty: the watched folder.
@@ -43,5 +46,6 @@ def ingest(source: str | None = None, after: date | None = None, until: date | N
     publish("load", table(headings, rows), "What became of each row that was read")
     for c in loads:
         get_run_logger().info("%s: %d read, %d loaded, %d quarantined", c.source, c.read, c.loaded, c.quarantined)
+    tell(relay())
     if problems:
         raise BadInput("; ".join(problems))

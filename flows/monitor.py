@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import date
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_image_artifact, create_link_artifact
 from prefect.client.schemas.objects import State
 
 from cancellations.errors import Refused
 from cancellations.ports import StoredDecision
 from cancellations.usecases.monitor import Monitored
-from flows.application import application, named, publish, refused, table, tell
+from flows.application import application, link, named, picture, publish, refused, table, tell
 from flows.deliver import relay
 
 
@@ -84,14 +82,10 @@ def _show(stored: StoredDecision) -> None:
     with app.store.begin() as work:
         history = work.decisions(stored.report.champion)
     earlier = [d for d in reversed(history) if d.report.window.end < stored.report.window.end]
-    picture = base64.b64encode(app.pictures.drift(stored, earlier)).decode()
-    create_image_artifact(
-        image_url=f"data:image/png;base64,{picture}", key="drift-picture", description=str(stored.report.window)
-    )
-    address = app.registry.version_address(stored.report.champion)
-    if address is not None:
-        create_link_artifact(link=address, link_text=f"champion {stored.report.champion}", key="champion")
+    picture("drift-picture", app.pictures.drift(stored, earlier), str(stored.report.window))
+    champion = stored.report.champion
+    link("champion", app.registry.version_address(champion), f"champion {champion}")
     if stored.request_id is not None:
-        page = app.registry.report_address(stored.report.champion, stored.report_id)
-        if page is not None:
-            create_link_artifact(link=page, link_text="Evidently's report in MLflow", key="evidently-report")
+        link(
+            "evidently-report", app.registry.report_address(champion, stored.report_id), "Evidently's report in MLflow"
+        )

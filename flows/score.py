@@ -19,7 +19,10 @@ def predict(after: date | None, until: date) -> Scored:
 
 @flow(name="score", flow_run_name=named("score"))
 def score(after: date | None = None, until: date | None = None) -> State | None:
-    """Gives each open booking made in (after, until] one score by the champion and by its challenger.
+    """Gives each open booking made in (after, until] one score by the champion and one by its rival.
+
+    The rival is the challenger on trial, or the predecessor of a champion on probation. Then each open
+    booking is served the score that it should get.
 
     Args:
         after: Only bookings made after this day. Empty: all that are open.
@@ -30,8 +33,11 @@ def score(after: date | None = None, until: date | None = None) -> State | None:
     except Refused as error:
         return refused(error)
     rows: list[list[object]] = [
-        [version, "champion" if version == scored.champion else "challenger", f"{count:,}"]
+        [version, "champion" if version == scored.champion else "rival", f"{count:,}"]
         for version, count in scored.rows.items()
     ]
-    publish("scores", table(["version", "role", "bookings scored"], rows), "New scores per version")
+    told = (
+        f"{table(['version', 'role', 'bookings scored'], rows)}\n\n{scored.served:,} bookings are served another score."
+    )
+    publish("scores", told, "New scores per version, and what is served")
     return None

@@ -1,8 +1,11 @@
-"""Prefect as a doorbell, on a real server: one run on its way for an attempt, and never none."""
+"""Prefect as a doorbell, on a real server: what events say, and one run on its way for an attempt, never none."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,8 +13,17 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Completed, Crashed
 from prefect.testing.utilities import prefect_test_harness
 
+from cancellations.domain.events import ChampionChanged, Channel, DriftDetected, Message, OutcomesArrived
 from cancellations.errors import ServiceDown
 from flows.doorbell import PrefectDoorbell
+
+DAY = date(2016, 7, 4)
+FACTS = {
+    "cancellations.request.2016-07-04-drift": DriftDetected("2016-07-04-drift", "r", "1", DAY, DAY, ("drift",)),
+    "cancellations.champion.2": ChampionChanged("2", "1", 3, DAY, "promoted", "better", "the trial"),
+    "cancellations.trial.trial-2-2": OutcomesArrived("trial-2-2", DAY, 7, datetime(2024, 5, 1, tzinfo=UTC)),
+}
+PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +57,28 @@ def test_an_attempt_has_one_run_on_its_way_and_a_run_that_ended_without_a_claim_
     assert set(found) == runs
     assert found[first].deployment_id == deployment
     assert found[first].parameters == {"request_id": "r"}
+
+
+def heard(prefect: SyncPrefectClient, resource: str) -> list[dict[str, Any]]:
+    """Events about a resource; the server writes them down a moment after it has taken them."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answer = prefect.request("POST", "/events/filter", json={"filter": {"resource": {"id": [resource]}}})
+        if found := answer.raise_for_status().json()["events"]:
+            return list(found)
+        assert time.monotonic() < deadline, f"no event about {resource}"
+        time.sleep(0.1)
+
+
+def event(fact: str) -> Message:
+    return next(message for message in FACTS[fact].messages() if message.channel is Channel.EVENT)
+
+
+@pytest.mark.parametrize("resource", FACTS)
+def test_an_event_names_what_it_is_about_and_carries_the_fact(prefect: SyncPrefectClient, resource: str) -> None:
+    message = event(resource)
+    PrefectDoorbell().ring(message)
+    [found] = heard(prefect, resource)
+    assert (found["id"], found["event"], found["payload"]) == (message.id, message.topic, message.payload)
+    _, kind, name = resource.split(".", 2)
+    assert found["resource"]["prefect.resource.name"] == f"{kind} {name}"

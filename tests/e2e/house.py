@@ -1,0 +1,57 @@
+"""The real embedded stack on a home of its own, with the application in this process beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+# Imported before the stack sets the environment: Prefect reads its own settings once, on import, and
+# tests of other folders must not find this stack's in them.
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from cancellations import settings
+from cancellations.bootstrap import App
+from deployments.deployed import Deployed
+from deployments.live import PROJECT, running
+from deployments.stack import Stack
+from flows.doorbell import PrefectDoorbell
+
+
+@dataclass(frozen=True)
+class Open:
+    """A running stack; `app` works on the same home, with the stack's Prefect as doorbell."""
+
+    stack: Stack
+    app: App
+    server: Deployed
+    client: SyncPrefectClient
+
+
+@contextmanager
+def house(folder: Path, given: Mapping[str, str]) -> Iterator[Open]:
+    """Starts it with settings from `given` alone, and leaves no process behind."""
+    before = psutil.Process().children(recursive=True)
+    stack = Stack(folder / "home", PROJECT, print)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith(("CANCELLATIONS_", "PREFECT_", "MLFLOW_"))]:
+            patch.delenv(name)
+        # `running` writes the stack's names into the environment; set here first, they are put back.
+        for name, value in (stack.environment | dict(given)).items():
+            patch.setenv(name, value)
+        with (
+            running(stack),
+            temporary_settings({PREFECT_API_URL: stack.prefect_api}),
+            get_client(sync_client=True) as client,
+        ):
+            app = App(settings.load(), PrefectDoorbell())
+            yield Open(stack, app, Deployed(client, stack.check), client)
+            app.store.close()
+    left = set(psutil.Process().children(recursive=True)) - set(before)
+    assert left == set()
