@@ -94,7 +94,7 @@ def by_event(bench: Bench, name: str) -> Latency:
     message = next(m for m in fact.messages() if m.channel is Channel.EVENT)
     sent = datetime.now(UTC)
     bench.doorbell.ring(message)
-    return Latency.of(sent, bench.server.finish(bench.server.await_request("retrain", request)))
+    return Latency.of(sent, bench.server.finish(bench.server.await_run("retrain", request_id=request)))
 
 
 def by_client(bench: Bench, name: str) -> Latency:

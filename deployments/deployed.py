@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -12,7 +12,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import LogSort
+from prefect.client.schemas.sorting import FlowRunSort, LogSort
 
 from cancellations.errors import ServiceDown
 
@@ -31,7 +31,7 @@ class Deployed:
 
     def start(self, name: str, **parameters: Any) -> FlowRun:
         """Starts a deployment of a flow of the same name; None stands for the flow's default."""
-        given = {k: v.isoformat() if isinstance(v, date) else v for k, v in parameters.items() if v is not None}
+        given = _parameters(parameters)
         deployment = self._client.read_deployment_by_name(f"{name}/{name}")
         return self._client.create_flow_run_from_deployment(deployment.id, parameters=given)
 
@@ -49,17 +49,19 @@ class Deployed:
     def run(self, name: str, **parameters: Any) -> FlowRun:
         return self.finish(self.start(name, **parameters))
 
-    def with_request(self, name: str, request_id: str) -> list[FlowRun]:
-        """Runs of a deployment that carry a retrain request's id, whoever made them."""
+    def having(self, name: str, **parameters: Any) -> list[FlowRun]:
+        """Runs of a deployment that carry these parameters, whoever made them; newest last."""
+        given = _parameters(parameters)
         named = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
-        runs = self._client.read_flow_runs(deployment_filter=named, limit=200)
-        return [run for run in runs if run.parameters.get("request_id") == request_id]
+        runs = self._client.read_flow_runs(deployment_filter=named, limit=200, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
+        return [run for run in runs if given.items() <= run.parameters.items()]
 
-    def await_request(self, name: str, request_id: str) -> FlowRun:
-        """The run that an automation makes for a request; raises `ServiceDown` when none comes."""
+    def await_run(self, name: str, **parameters: Any) -> FlowRun:
+        """The run that an automation makes with these parameters; raises `ServiceDown` when none comes."""
         began = time.monotonic()
-        while not (runs := self.with_request(name, request_id)):
-            self._wait(began, f"nothing started {name!r} for request {request_id} within {RUN_SECONDS:.0f} s")
+        while not (runs := self.having(name, **parameters)):
+            told = ", ".join(f"{k} {v}" for k, v in parameters.items())
+            self._wait(began, f"nothing started {name!r} with {told} within {RUN_SECONDS:.0f} s")
         return runs[0]
 
     def event(self, topic: str, request_id: str) -> str | None:
@@ -79,6 +81,11 @@ class Deployed:
         of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
         lines = self._client.read_logs(of_run, limit=200, sort=LogSort.TIMESTAMP_ASC)
         return "".join(f"\n    {line.message}" for line in lines[-LOG_LINES:])
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """As Prefect keeps them: dates as text, what is None left out."""
+    return {k: v.isoformat() if isinstance(v, date) else v for k, v in given.items() if v is not None}
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import psutil
@@ -18,8 +19,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cancellations import settings
 from cancellations.bootstrap import App
+from cancellations.domain.promotion import Change
 from deployments.deployed import Deployed
 from deployments.live import PROJECT, running
+from deployments.mistake import register_notebook_model
 from deployments.stack import Stack
 from flows.doorbell import PrefectDoorbell
 
@@ -32,6 +35,26 @@ class Open:
     app: App
     server: Deployed
     client: SyncPrefectClient
+
+
+def crown_weak_champion(app: App, as_of: date) -> str:
+    """Makes a version champion that lost half of the cancellations in training: each challenger is better."""
+    weak = register_notebook_model(app, as_of)
+    now = datetime.now(UTC)
+    with app.store.begin() as work:
+        work.add_version(weak, now)
+        work.change_standing(
+            work.standing(),
+            champion=weak.version,
+            challenger=None,
+            change=Change.FIRST,
+            reason="weak, so that every challenger is better",
+            by="this test",
+            as_of=as_of,
+            now=now,
+        )
+        work.commit()
+    return weak.version
 
 
 @contextmanager

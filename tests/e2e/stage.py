@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
+from house import Open
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
@@ -96,12 +97,16 @@ class Story:
 
 
 def bookings() -> pd.DataFrame:
-    """Simulated reservations in the columns of the public hotel file."""
-    days = (LATER - FIRST_BOOKING).days + 1
-    made = simulate(FIRST_BOOKING, days, SEED, DRIFTS)
+    """The world of this story, in the columns of the public hotel file."""
+    made = simulate(FIRST_BOOKING, (LATER - FIRST_BOOKING).days + 1, SEED, DRIFTS)
     lead = (made["arrival_on"] - made["booked_on"]).dt.days
-    few = (lead <= LONGEST_LEAD) & (made["market_segment"] != GROUPS)
-    made, arrival, lead = made[few], made.loc[few, "arrival_on"], lead[few]
+    return public_table(made[(lead <= LONGEST_LEAD) & (made["market_segment"] != GROUPS)])
+
+
+def public_table(made: pd.DataFrame) -> pd.DataFrame:
+    """Simulated reservations in the columns of the public hotel file."""
+    arrival = made["arrival_on"]
+    lead = (arrival - made["booked_on"]).dt.days
     told = {ours: theirs for theirs, ours in STATUSES.items()}
     names = {number: name for name, number in MONTHS.items()}
     return (
@@ -121,9 +126,9 @@ def bookings() -> pd.DataFrame:
     )
 
 
-def tell(stack: Stack, app: App, client: SyncPrefectClient, file: Path) -> Story:
+def tell(opened: Open, file: Path) -> Story:
     """From a file of bookings to the end of the retrain that nobody here starts."""
-    server = Deployed(client, stack.check)
+    stack, app, server, client = opened.stack, opened.app, opened.server, opened.client
     server.run("ingest", source=str(file), until=LATER)
     server.run("retrain", as_of=CHAMPION_TRAINED, reason="first champion")
     server.run("score", until=LATER)
@@ -132,6 +137,6 @@ def tell(stack: Stack, app: App, client: SyncPrefectClient, file: Path) -> Story
         looks = tuple(reversed(work.decisions()))
     request_id = looks[-1].request_id
     assert request_id is not None, f"no drift was found: {[look.decision for look in looks]}"
-    server.finish(server.await_request("retrain", request_id))
-    retrains = tuple(server.with_request("retrain", request_id))
+    server.finish(server.await_run("retrain", request_id=request_id))
+    retrains = tuple(server.having("retrain", request_id=request_id))
     return Story(stack, app, server, client, looks, monitor, retrains, app.status(), app.registry.aliases())

@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
-from house import Open, house
+from house import Open, crown_weak_champion, house
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import SetStateStatus
@@ -27,7 +27,6 @@ from cancellations.domain.events import ApprovalNeeded, ChampionChanged, Outcome
 from cancellations.domain.promotion import Change, LedgerRow, Trial, TrialState
 from cancellations.domain.retraining import RequestState
 from cancellations.sources.simulator import Simulator
-from deployments.mistake import register_notebook_model
 
 FIRST_BOOKING, DAYS, LONGEST_LEAD, SEED = date(2016, 5, 2), 112, 60, 7
 CHAMPION_TRAINED = date(2016, 7, 10)
@@ -159,23 +158,9 @@ def hotel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hotel]:
     with house(tmp_path_factory.mktemp("approval"), SETTINGS) as opened:
         app = opened.app
         app.ingest(Simulator(FIRST_BOOKING, DAYS, SEED, max_lead_days=LONGEST_LEAD), until=TODAY)
-        weak = register_notebook_model(app, CHAMPION_TRAINED)
-        now = datetime.now(UTC)
-        with app.store.begin() as work:
-            work.add_version(weak, now)
-            work.change_standing(
-                work.standing(),
-                champion=weak.version,
-                challenger=None,
-                change=Change.FIRST,
-                reason="weak, so that every challenger is better",
-                by="this test",
-                as_of=CHAMPION_TRAINED,
-                now=now,
-            )
-            work.commit()
+        weak = crown_weak_champion(app, CHAMPION_TRAINED)
         days = (CHALLENGERS_FROM + timedelta(days=n) for n in itertools.count())
-        yield Hotel(opened, weak.version, days)
+        yield Hotel(opened, weak, days)
 
 
 def test_a_yes_promotes_and_an_order_to_roll_back_brings_the_old_champion_back(hotel: Hotel) -> None:

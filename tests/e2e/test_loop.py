@@ -77,6 +77,14 @@ def text(mail: EmailMessage) -> str:
     return str(body.get_content())
 
 
+def end_trial(story: Story) -> None:
+    """While a challenger is on trial every request waits."""
+    with story.app.store.begin() as work:
+        running = work.open_trial()
+    if running is not None:
+        story.app.withdraw(reason="by this test", by="this test", as_of=LATER)
+
+
 def firings(story: Story, event_id: str) -> int:
     """How often an automation acted on an event."""
     wanted = {
@@ -119,6 +127,8 @@ def test_the_request_ends_with_a_version_that_leads_back_to_it_and_stands_as_cha
 
     assert story.aliases == {"champion": story.acted.report.champion, "challenger": done.version}
     assert story.status.standing.challenger == done.version
+    assert story.status.trial is not None
+    assert (story.status.trial.rival, story.status.trial.request_id) == (done.version, story.request_id)
     assert story.status.disagreements == ()
 
     reference = story.app.registry.reference(done.version)
@@ -153,6 +163,7 @@ def test_the_page_of_the_window_that_led_to_the_decision_is_kept_and_prefect_sho
 
 
 def test_an_event_that_rings_again_starts_no_second_run(story: Story) -> None:
+    end_trial(story)
     report = story.acted.report
     first = DriftDetected(
         story.request_id,
@@ -172,11 +183,11 @@ def test_an_event_that_rings_again_starts_no_second_run(story: Story) -> None:
     # Behind them another request; too little had matured by its day, so it ends soon. Once its run
     # has been made and has ended, those before it have been dealt with.
     doorbell.ring(write_request(story, "marker", FIRST_BOOKING))
-    marker = story.server.finish(story.server.await_request("retrain", "marker"))
+    marker = story.server.finish(story.server.await_run("retrain", request_id="marker"))
 
     assert maker(marker) == "AUTOMATION"
     assert request(story, "marker").state is RequestState.REJECTED
-    assert [run.id for run in story.server.with_request("retrain", story.request_id)] == [story.retrains[0].id]
+    assert [run.id for run in story.server.having("retrain", request_id=story.request_id)] == [story.retrains[0].id]
     assert (firings(story, first.id), firings(story, told_anew.id)) == (1, 0)
 
 
@@ -209,19 +220,7 @@ class Outage:
 @pytest.fixture(scope="module")
 def outage(story: Story) -> Outage:
     app = story.app
-    with app.store.begin() as work:
-        # The first drift's challenger withdraws: while it is on trial the monitor asks for no other.
-        seen = work.standing()
-        work.change_standing(
-            seen,
-            champion=seen.champion,
-            challenger=None,
-            reason="withdrawn",
-            request_id=None,
-            as_of=LATER,
-            now=datetime.now(UTC),
-        )
-        work.commit()
+    end_trial(story)
     story.stack.stop_server()
     try:
         acted = app.monitor(after=DRIFTED, until=LATER).acted
@@ -239,14 +238,15 @@ def outage(story: Story) -> Outage:
         work.commit()
     # More patience than the fresh request has waited, less than the lost one.
     story.server.run("reconcile", patience_seconds=1800)
-    story.server.finish(story.server.await_request("retrain", "lost"))
+    story.server.finish(story.server.await_run("retrain", request_id="lost"))
+    end_trial(story)
 
     def rung() -> bool:
         app.deliver()
         return waiting_event(story, late) is None
 
     story.until(rung, "the event leaves the outbox at its next attempt")
-    story.server.finish(story.server.await_request("retrain", late))
+    story.server.finish(story.server.await_run("retrain", request_id=late))
     return Outage(late, "lost", (refused[0], refused[1]))
 
 
@@ -260,7 +260,7 @@ def test_events_that_find_no_server_stay_in_the_outbox_with_their_attempt_and_ma
 
 
 def test_an_event_that_leaves_after_an_outage_ends_in_one_retrain(story: Story, outage: Outage) -> None:
-    (run,) = story.server.with_request("retrain", outage.late)
+    (run,) = story.server.having("retrain", request_id=outage.late)
     assert maker(run) == "AUTOMATION"
     done = request(story, outage.late)
     assert done.state is RequestState.CANDIDATE
@@ -269,7 +269,7 @@ def test_an_event_that_leaves_after_an_outage_ends_in_one_retrain(story: Story, 
 
 def test_an_event_lost_in_an_outage_ends_in_one_retrain_by_reconcile(story: Story, outage: Outage) -> None:
     assert story.server.event(DriftDetected.topic, outage.lost) is None
-    (run,) = story.server.with_request("retrain", outage.lost)
+    (run,) = story.server.having("retrain", request_id=outage.lost)
     assert maker(run) != "AUTOMATION"
     done = request(story, outage.lost)
     assert done.state is RequestState.CANDIDATE
@@ -278,6 +278,7 @@ def test_an_event_lost_in_an_outage_ends_in_one_retrain_by_reconcile(story: Stor
 
 
 def test_a_retrain_that_fails_is_tried_again_by_itself_and_ends_as_failed_with_a_mail(story: Story) -> None:
+    end_trial(story)
     artifacts = story.app.settings.home / "artifacts"
     away = artifacts.rename(artifacts.with_name("unmounted"))
     try:
@@ -293,7 +294,7 @@ def test_a_retrain_that_fails_is_tried_again_by_itself_and_ends_as_failed_with_a
     assert done.state is RequestState.FAILED
     assert done.attempts == story.app.settings.retrain.max_attempts == len(done.detail)
     assert versions(story, "doomed") == []
-    runs = story.server.with_request("retrain", "doomed")
+    runs = story.server.having("retrain", request_id="doomed")
     assert sorted(str(maker(run) == "AUTOMATION") for run in runs) == ["False", "True"]
     assert {run.state_name for run in runs} == {"Failed"}
     assert "attempt 2" in text(mail)
