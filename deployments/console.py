@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+# Stories and tables are written for this width, on a terminal and in a file alike.
+WIDTH = 100
+LABEL = 12
 
 
 class Voice:
@@ -22,10 +27,20 @@ class Voice:
         self._began = time.monotonic()
 
     def say(self, line: str, style: str = "") -> None:
-        self.console.print(Text(line, style=style))
+        self.console.print(Text(harmless(line), style=style))
 
     def heading(self, line: str) -> None:
         self.say(f"\n{line}", "bold")
+
+    def fact(self, name: str, *lines: str, style: str = "") -> None:
+        """Something by its name, in a column of its own; further lines stand below the first."""
+        for number, line in enumerate(lines):
+            self.say(f"{'' if number else name:<{LABEL}} {line}", style)
+
+    def tell(self, text: str, indent: str = "", style: str = "") -> None:
+        """A sentence of any length, on as many lines as it takes."""
+        for line in wrapped(text, indent):
+            self.say(line, style)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -39,6 +54,23 @@ class Voice:
     def elapsed(self) -> float:
         """Seconds since this voice began."""
         return time.monotonic() - self._began
+
+
+def wrapped(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
+    """A sentence on lines that a page can hold; those after the first stand deeper."""
+    return textwrap.wrap(
+        " ".join(text.split()),
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def harmless(text: str) -> str:
+    """Text that cannot steer a terminal: names, reasons and ids were written by somebody else."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def plain(value: Any) -> Any:

@@ -2,100 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
-from threadpoolctl import threadpool_limits
 from typer.main import get_command
 
-from cancellations import __version__, settings
-from cancellations.bootstrap import prepare
-from deployments import home as homes
-from deployments.cli import app, main
+from cancellations import __version__
+from deployments.cli import app
+
+if TYPE_CHECKING:
+    from command_line import Run
+
+pytest_plugins = ["command_line"]
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: its exit code, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    def sentence(self) -> str:
-        """The one line of an error; no traceback, nothing on standard output."""
-        assert self.out == ""
-        [line] = self.err.splitlines()
-        assert line.startswith("cancellations: ")
-        return line
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Run]:
-    """Runs a command in this process, in an empty folder, on the home `tmp_path/home`; no mail server answers."""
-    for name in [n for n in os.environ if n.startswith(("CANCELLATIONS_", "PREFECT_"))]:
-        monkeypatch.delenv(name)
-    # Wide, so that words which are looked for are not broken between lines.
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("CANCELLATIONS_HOME", str(tmp_path / "home"))
-    (tmp_path / "cwd").mkdir()
-    monkeypatch.chdir(tmp_path / "cwd")
-    # Threads that spin on busy cores cost more than they bring to fits of a few thousand rows.
-    limits = threadpool_limits(1)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def command(*arguments: str) -> Ended:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["cancellations", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(left.value.code or 0), said.out, said.err)
-
-    with socket.socket() as silent:  # bound and not listening: whoever connects is refused
-        silent.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("CANCELLATIONS_MAIL__HOST", "127.0.0.1")
-        monkeypatch.setenv("CANCELLATIONS_MAIL__PORT", str(silent.getsockname()[1]))
-        yield command
-    limits.restore_original_limits()
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture(scope="session")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `init` makes."""
-    home = tmp_path_factory.mktemp("cli") / "home"
-    homes.prepare(home)
-    prepare(settings.load(home=home))
-    return home
-
-
-@pytest.fixture
-def home(run: Run, empty_home: Path, tmp_path: Path) -> Path:
-    """An empty home where the commands of `run` look for it."""
-    return Path(shutil.copytree(empty_home, tmp_path / "home"))
 
 
 # --- help -----------------------------------------------------------------------------------------
@@ -114,12 +42,14 @@ def test_each_command_explains_itself_with_an_example_and_its_exit_codes(run: Ru
 def test_all_commands_are_there_and_listed(run: Run) -> None:
     shown = run("--help")
     wanted = {"init", "up", "ingest", "score", "monitor", "retrain", "status", "pause", "resume", "demo"}
-    assert wanted <= set(COMMANDS)
+    standing = {"trial", "promote", "rollback", "withdraw", "acknowledge", "history", "explain", "scores"}
+    assert wanted | standing <= set(COMMANDS)
     assert all(f" {command} " in shown.out for command in COMMANDS)
 
 
 def test_the_version_is_told(run: Run) -> None:
-    assert run("--version") == Ended(0, f"cancellations {__version__}\n", "")
+    told = run("--version")
+    assert (told.code, told.out, told.err) == (0, f"cancellations {__version__}\n", "")
 
 
 # --- the story ------------------------------------------------------------------------------------
@@ -154,13 +84,15 @@ def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, mo
     assert {s["name"] for s in stored["report"]["signals"]} >= {"column drift", "matured excess loss"}
     assert "nothing new to look at" in run("monitor", "--as-of", day).out
 
-    status = run("status", "--json")
+    status = run("status", "--as-of", day, "--json")
     assert status.code == 0
     assert status.json["champion"]["version"] == status.json["standing"]["champion"] == "1"
     assert status.json["challenger"] is None
     assert status.json["last"]["report_id"] == stored["report_id"]
     assert status.json["disagreements"] == []
-    assert [m["attempts"] for m in status.json["pending"]] == [1]
+    # Nobody rings Prefect here; the mail server was tried.
+    assert {m["message"]["channel"]: m["attempts"] for m in status.json["pending"]} == {"event": 0, "mail": 1}
+    assert status.json["served"] == {"1": scored["served"]}
 
     assert run("pause", "--reason", "price test", "--json").json == {"paused": "price test"}
     told = run("status").out
@@ -176,7 +108,24 @@ def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status"], ["score"], ["monitor"], ["retrain"], ["ingest", "simulator"], ["resume"]], ids=" ".join
+    "arguments",
+    [
+        ["status"],
+        ["score"],
+        ["monitor"],
+        ["retrain"],
+        ["ingest", "simulator"],
+        ["resume"],
+        ["trial"],
+        ["promote", "2", "--reason", "why"],
+        ["rollback", "--reason", "why"],
+        ["withdraw", "--reason", "why"],
+        ["acknowledge"],
+        ["history"],
+        ["explain"],
+        ["scores"],
+    ],
+    ids=" ".join,
 )
 def test_without_a_home_the_way_to_one_is_told(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     ended = run(*arguments)
@@ -204,6 +153,11 @@ def test_a_folder_that_is_not_ours_is_left_alone(run: Run, tmp_path: Path) -> No
         (["score"], 1, "no champion to score with; train the first one: cancellations retrain"),
         (["monitor"], 1, "no champion to watch; train the first one: cancellations retrain"),
         (["retrain", "--request", "nobody"], 2, "no retrain request 'nobody' in the store"),
+        (["promote", "1", "--reason", "why"], 1, "no champion yet; train the first one: cancellations retrain"),
+        (["rollback", "--reason", "why"], 1, "no earlier champion to go back to; there is no champion"),
+        (["withdraw", "--reason", "why"], 1, "neither a trial nor a probation is running"),
+        (["explain"], 1, "no champion to explain; train the first one: cancellations retrain"),
+        (["explain", "7"], 2, "the ledger knows no version '7'; `cancellations history` lists"),
         (["up", "--watch", "gone"], 2, "--watch gone: there is no such folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -226,6 +180,10 @@ def test_what_cannot_be_done_is_a_sentence_and_an_exit_code(
         (["score", "--as-off", "2016-01-01"], "--as-off"),
         (["ingest"], "source"),
         (["pause"], "--reason"),
+        (["promote", "2"], "--reason"),
+        (["rollback"], "--reason"),
+        (["withdraw"], "--reason"),
+        (["promote", "--reason", "why"], "version"),
     ],
     ids=" ".join,
 )

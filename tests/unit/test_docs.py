@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from cancellations import __version__
 from cancellations.domain.events import FACTS, Channel
+from cancellations.domain.promotion import TrialPolicy
 from cancellations.domain.retraining import STRONGEST, RetrainPolicy
 from cancellations.settings import MonitorSettings, Settings
 from deployments.cli import app
@@ -21,7 +23,9 @@ from monitoring.drift import METHODS, MISSING_DRIFT
 
 PROJECT = Path(__file__).parents[2]
 PAGES = sorted((PROJECT / "docs").glob("*.md"))
-OPERATING, MONITORING = ((PROJECT / "docs" / f"{name}.md").read_text() for name in ("operating", "monitoring"))
+OPERATING, MONITORING, TRIALS = (
+    (PROJECT / "docs" / f"{name}.md").read_text() for name in ("operating", "monitoring", "trials")
+)
 LONGEST_PAGE = 120
 
 
@@ -29,13 +33,17 @@ def names(settings: type, prefix: str = "CANCELLATIONS_") -> Iterator[str]:
     if issubclass(settings, BaseModel):
         fields = {name: field.annotation for name, field in settings.model_fields.items()}
     else:
-        fields = {f.name: type(f.default) for f in dataclasses.fields(settings)}
+        fields = {f.name: type(default(f)) for f in dataclasses.fields(settings)}
     for name, kind in fields.items():
         nested = isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))
         if nested:
             yield from names(kind, f"{prefix}{name.upper()}__")
         else:
             yield f"{prefix}{name.upper()}"
+
+
+def default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def commands() -> dict[str, str]:
@@ -77,6 +85,19 @@ def test_what_to_do_is_said_for_every_mail() -> None:
     mailed = [fact.topic for fact in FACTS if Channel.MAIL in fact.channels]
     mails = {topic.removeprefix("cancellations.").replace(".", " ") for topic in mailed}
     assert mails == set(re.findall(r"^\| ([a-z ]+) \|", section, re.MULTILINE)) - {"mail"}
+
+
+def test_the_numbers_of_trials_in_the_page_are_the_defaults() -> None:
+    policy = TrialPolicy()
+    for told in (
+        f"`expired` after {policy.max_days} days",
+        f"`expired` after {policy.probation_days} days",
+        f"have {policy.approval_hours:.0f} hours to answer",
+        f"decided before {policy.sequence.burn_in_days} days",
+        f"chance of {policy.sequence.alpha:.0%} at most",
+    ):
+        assert told in TRIALS
+    assert policy.serve_share == 0.5 and "half of the bookings get the challenger's score" in TRIALS
 
 
 def test_thresholds_and_weights_in_the_page_are_the_defaults() -> None:

@@ -1,0 +1,1 @@
+"""The commands, by what they are about; `deployments.cli` puts them together."""

@@ -1,0 +1,399 @@
+"""The commands about who is champion: trial, promotion, rollback, and what the record answers."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from threadpoolctl import threadpool_limits
+
+from cancellations import settings
+from cancellations.bootstrap import App, open_source
+from cancellations.domain.comparison import Arm
+from cancellations.domain.retraining import (
+    Action,
+    Decision,
+    MonitorReport,
+    RequestState,
+    RetrainRequest,
+    Signal,
+    Verdict,
+    Window,
+)
+from cancellations.errors import ServiceDown
+from cancellations.model import GradientBoosting
+from cancellations.ports import StoredDecision
+from cancellations.registry import MlflowRegistry
+
+if TYPE_CHECKING:
+    from command_line import Run
+
+pytest_plugins = ["command_line"]
+
+# Simulated days: a first champion, its challenger, some days of the trial, and enough of them.
+FIRST, SECOND = date(2016, 1, 10), date(2016, 2, 7)
+EARLY, ENOUGH = "2016-02-16", "2016-02-28"
+WINDOW = Window(SECOND - timedelta(days=27), SECOND)
+
+
+class Weak(GradientBoosting):
+    """Learns a little."""
+
+    _settings = GradientBoosting._settings | {"max_iter": 3}
+
+
+class Quick(GradientBoosting):
+    """Learns what matters."""
+
+    _settings = GradientBoosting._settings | {"max_iter": 40}
+
+
+@pytest.fixture(scope="session")
+def tried_home(empty_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1 serves; version 2, which the monitor asked for, is on trial since SECOND."""
+    home = Path(shutil.copytree(empty_home, tmp_path_factory.mktemp("tried") / "home"))
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(1):
+        for name in [n for n in os.environ if n.startswith("CANCELLATIONS_")]:
+            patch.delenv(name)
+        for name, value in {"MIN_ROWS": "300", "BACKTEST_DAYS": "28", "MIN_SKILL": "0.02"}.items():
+            patch.setenv(f"CANCELLATIONS_GATE__{name}", value)
+        known = settings.load(home=home)
+        weak, app = App(known, trainer=Weak()), App(known, trainer=Quick())
+        app.ingest(open_source("simulator", known), until=SECOND)
+        assert weak.retrain(weak.request_training(FIRST, "the first one").request_id).state is RequestState.CANDIDATE
+        assert app.retrain(_drift(app)).state is RequestState.CANDIDATE
+        app.score(until=SECOND)
+        for each in (weak, app):
+            each.store.close()
+    return home
+
+
+def _drift(app: App) -> str:
+    """What the monitor writes when it confirms drift."""
+    loss = Signal("matured excess loss", 0.033, 0.02, Verdict.ALARM, 2.0, 1_234)
+    unknown = Signal("domain classifier", None, 0.9, Verdict.NOT_EVALUATED, 1.0, 0, why="too few rows")
+    report = MonitorReport("1", WINDOW, 1_234, 5_000, (unknown, loss))
+    decision = Decision(Action.RETRAIN_DRIFT, ("evidence 0.82 of 0.75 needed", "2 of the last 3 windows drifted"))
+    request = RetrainRequest("2016-02-07-drift", SECOND, "drift confirmed", report_id="report", champion="1")
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    with app.store.begin() as work:
+        work.add_decision(StoredDecision("report", report, decision, request.request_id, now))
+        work.add_request(request, now)
+        work.commit()
+    return request.request_id
+
+
+@pytest.fixture
+def home(run: Run, tried_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `tried_home` where the commands of `run` look for it; Ann types them."""
+    monkeypatch.setenv("LOGNAME", "ann")
+    return Path(shutil.copytree(tried_home, tmp_path / "home"))
+
+
+def application(home: Path) -> App:
+    return App(settings.load(home=home))
+
+
+def outcomes(run: Run, until: str) -> None:
+    assert run("ingest", "simulator", "--after", str(SECOND), "--as-of", until).code == 0
+
+
+# --- the trial ------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_read_day_by_day_and_makes_the_better_challenger_champion(run: Run, home: Path) -> None:
+    ingested = run("ingest", "simulator", "--after", str(SECOND), "--as-of", EARLY)
+    assert "messages wait in the outbox" in ingested.out  # outcomes ring for the trial
+    early = run("trial", "--as-of", EARLY)
+    assert early.code == 0
+    assert "trial        challenger 2 against champion 1, opened 2016-02-07" in early.out
+    assert "state        running, ends by 2016-04-03" in early.out
+    assert "bookings that matured on 9 days until 2016-02-16" in early.out
+    assert "50% of open bookings get version 2's score" in early.out
+
+    status = run("status", "--as-of", EARLY)
+    assert "of 9 days until 2016-02-16, gain of version 2 +0." in status.out and "(no bounds yet)" in status.out
+    assert "open bookings get version 1's score" in status.out and "open bookings get version 2's score" in status.out
+    assert "promotions   by mode auto" in status.out
+
+    outcomes(run, ENOUGH)
+    promoted = run("trial", "--as-of", ENOUGH)
+    assert promoted.code == 0
+    assert "state        promoted by what matured until 2016-02-21" in promoted.out
+    assert "challenger 2 is better" in promoted.out
+    assert "promoted     version 2 is champion in place of 1" in promoted.out
+    assert "alias champion names 2" in promoted.out
+    assert "probation    against version 1 until 2016-04-10" in promoted.out
+    found = run("status", "--as-of", ENOUGH, "--json").json
+    assert (found["standing"]["champion"], found["disagreements"], list(found["served"])) == ("2", [], ["2"])
+    assert f"verified     {found['served']['2']:,} open bookings are served version 2" in promoted.out
+    assert "probation    champion 2 against its predecessor 1" in run("trial", "--as-of", ENOUGH).out
+
+
+def test_a_look_gives_its_evidence_to_programs_and_tells_the_rest_on_standard_error(run: Run, home: Path) -> None:
+    outcomes(run, ENOUGH)
+    looked = run("trial", "--as-of", ENOUGH, "--json")
+    assert looked.json["trial"]["state"] == "promoted"
+    assert len(looked.json["trial"]["evidence"]) == 14
+    assert looked.json["trial"]["evidence"][-1]["low"] > 0
+    assert (looked.json["takeover"]["version"], looked.json["takeover"]["problems"]) == ("2", [])
+    assert "not sent yet" in looked.err
+
+
+def test_without_a_trial_there_is_nothing_to_look_at(run: Run, home: Path) -> None:
+    assert run("withdraw", "--reason", "why", "--as-of", EARLY).code == 0
+    looked = run("trial", "--as-of", EARLY)
+    assert looked.code == 0 and "neither a trial nor a probation is running" in looked.out
+    assert run("trial", "--as-of", EARLY, "--json").json == {"trial": None, "takeover": None}
+    assert "neither a trial nor a probation is running" in run("withdraw", "--reason", "again").sentence()
+
+
+@pytest.mark.parametrize("says", ["yes", "no"])
+def test_a_trial_that_awaits_approval_says_how_to_answer_and_takes_either(run: Run, home: Path, says: str) -> None:
+    with application(home).store.begin() as work:
+        work.hold_promotions("version 0 was rolled back", datetime(2026, 5, 1, tzinfo=UTC))
+        work.commit()
+    outcomes(run, ENOUGH)
+    asked = run("trial", "--as-of", ENOUGH)
+    assert "state        awaiting approval, which has time until " in asked.out
+    assert "promotions need a person: version 0 was rolled back" in asked.out
+    [line] = [each for each in asked.out.splitlines() if f"{says}:" in each]
+    command = line.partition("cancellations ")[2].partition(";")[0].split()
+    answered = run(*[word.replace('"…"', "the season is over") for word in command], "--as-of", ENOUGH)
+    assert answered.code == 0
+    [trial] = [t for t in run("history", "--json").json["trials"] if t["kind"] == "trial"]
+    assert trial["state"] == {"yes": "promoted", "no": "withdrawn"}[says]
+    assert "a person (ann): the season is over" in trial["reasons"][-1]
+    assert run("status", "--json").json["standing"]["champion"] == {"yes": "2", "no": "1"}[says]
+
+
+# --- a person decides -----------------------------------------------------------------------------
+
+
+def test_promotion_and_rollback_by_a_person_are_verified_and_on_record(run: Run, home: Path) -> None:
+    day = str(SECOND)
+    promoted = run("promote", "2", "--reason", "it is spring", "--as-of", day)
+    assert promoted.code == 0
+    assert "probation    against version 1 until 2016-03-20" in promoted.out
+    status = run("status", "--as-of", day, "--json").json
+    assert (status["standing"], list(status["served"])) == ({"champion": "2", "challenger": None, "epoch": 3}, ["2"])
+    assert f"verified     {status['served']['2']:,} open bookings are served version 2" in promoted.out
+    row = run("history", "--json").json["ledger"][-1]
+    assert (row["change"], row["by"], row["reason"]) == ("promoted", "a person (ann)", "it is spring")
+    assert "version 2 is champion already" in run("promote", "2", "--reason", "again").sentence()
+
+    back = run("rollback", "--reason", "it is winter", "--as-of", day)
+    assert back.code == 0
+    assert "rolled back  version 1 is champion in place of 2" in back.out
+    assert f"verified     {status['served']['2']:,} open bookings are served version 1" in back.out
+    assert "need a person's approval until `cancellations acknowledge`" in back.out
+    held = f"version 2 was rolled back on {day}: it is winter"
+    assert f"until `cancellations acknowledge`: {held}" in run("status", "--as-of", day).out
+    again = run("rollback", "--reason", "further")
+    assert again.code == 1 and "no earlier champion to go back to; champion 1 stays" in again.sentence()
+
+    assert run("acknowledge", "--json").json == {"promotions_held": None, "was": held}
+    assert "promotions did not need a person's approval" in run("acknowledge").out
+    assert "promotions   by mode auto" in run("status", "--as-of", day).out
+
+    forth = run("rollback", "--to", "2", "--reason", "spring after all", "--as-of", day, "--json").json
+    assert (forth["takeover"]["version"], forth["takeover"]["alias"], forth["probation"]) == ("2", "2", None)
+
+
+@pytest.mark.parametrize("command", [["promote", "2"], ["rollback"], ["withdraw"]], ids=" ".join)
+def test_an_empty_reason_is_none(run: Run, home: Path, command: list[str]) -> None:
+    ended = run(*command, "--reason", " ")
+    assert ended.code == 2 and "a reason is needed" in ended.sentence()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        (["promote", "1"], 1, "version 1 is champion already"),
+        (["promote", "9"], 2, "version=9) not found"),
+        (["rollback", "--to", "2"], 1, "version 2 never was champion"),
+        (["rollback", "--to", "1"], 1, "version 1 is champion already"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_change_that_cannot_be_made_is_refused_and_changes_nothing(
+    run: Run, home: Path, command: list[str], code: int, told: str
+) -> None:
+    ended = run(*command, "--reason", "why")
+    assert ended.code == code
+    assert told in ended.sentence()
+    assert run("status", "--json").json["standing"] == {"champion": "1", "challenger": "2", "epoch": 2}
+
+
+def test_a_change_whose_check_finds_a_problem_stands_tells_it_and_ends_with_3(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise ServiceDown("MLflow has just stopped")
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(MlflowRegistry, "set_alias", gone)
+        done = run("promote", "2", "--reason", "why", "--as-of", str(SECOND))
+    assert done.code == 3
+    assert "promoted     version 2 is champion in place of 1" in done.out
+    assert "PROBLEM      MLflow's aliases are not moved yet, reconcile will: MLflow has just stopped" in done.out
+    assert "alias champion names" not in done.out
+    assert "aliases      DISAGREE: alias 'champion' is version 1" in run("status").out
+
+
+def test_a_withdrawn_trial_leaves_the_champion(run: Run, home: Path) -> None:
+    ended = run("withdraw", "--reason", "outcomes were broken", "--as-of", str(SECOND))
+    assert ended.code == 0
+    assert "withdrawn by a person (ann): outcomes were broken" in ended.out
+    assert "champion     version 1 stays" in ended.out
+    status = run("status", "--as-of", str(SECOND), "--json").json
+    assert (status["trial"], status["challenger"], list(status["served"])) == (None, None, ["1"])
+
+
+# --- what the record answers ----------------------------------------------------------------------
+
+
+def test_history_shows_every_change_and_what_was_compared_between_within_100_columns(run: Run, home: Path) -> None:
+    outcomes(run, ENOUGH)
+    run("trial", "--as-of", ENOUGH)
+    run("rollback", "--reason", "prices of groups are wrong " * 8, "--as-of", ENOUGH)
+    told = run("history").out
+    assert max(map(len, told.splitlines())) <= 100
+    flat = " ".join(told.split())
+    order = [
+        "1 2016-01-10 first champion 1 – the gate the first one",
+        "2 2016-02-07 challenger stands 1 2 the gate drift confirmed",
+        "trial of challenger 2 against champion 1: promoted; ",
+        "bookings of 14 days until 2016-02-21, gain of version 2 +0.",
+        "3 2016-02-28 promoted 2 – the trial challenger 2 is better",
+        "probation of champion 2 against its predecessor 1: rolled back",
+        "4 2016-02-28 rolled back 1 – a person (ann) prices of groups are wrong",
+    ]
+    places = [flat.find(each) for each in order]
+    assert -1 not in places and places == sorted(places)
+    found = run("history", "--json").json
+    assert [row["epoch"] for row in found["ledger"]] == [1, 2, 3, 4]
+    assert [(t["kind"], t["state"]) for t in found["trials"]] == [("trial", "promoted"), ("probation", "rolled back")]
+
+
+def test_a_version_is_explained_from_the_report_that_asked_for_it_to_what_it_is_now(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANCELLATIONS_MLFLOW_UI", "http://mlflow:5000")
+    outcomes(run, ENOUGH)
+    run("trial", "--as-of", ENOUGH)
+    told = run("explain", "--as-of", ENOUGH).out
+    found = run("explain", "2", "--as-of", ENOUGH, "--json").json
+    flat, served = " ".join(told.split()), f"{found['served']:,} bookings that are open on {ENOUGH}"
+    order = [
+        "Version 2: champion, on probation",
+        "Why it was asked for",
+        f"1,234 bookings made {WINDOW} against what champion 1 was trained on: retrain: drift confirmed",
+        "domain classifier – of 0.9 not evaluated",
+        "matured excess loss 0.033 of 0.02 alarm",
+        "2 of the last 3 windows drifted",
+        "How it was made",
+        "2016-02-07-drift: candidate after 1 attempt",
+        f"{found['record']['metrics']['training_rows']:,.0f} bookings that had matured by 2016-02-07",
+        found["record"]["data_digest"],
+        found["record"]["run_id"],
+        "http://mlflow:5000/#/models/cancellations/versions/2",
+        "What the gate found",
+        f"log loss {found['record']['metrics']['backtest_log_loss']:.4f} on",
+        "passed: ",
+        "How it was compared",
+        "trial of challenger 2 against champion 1, opened 2016-02-07: promoted",
+        "bounds +0.",
+        "probation of champion 2 against its predecessor 1, opened 2016-02-28: running",
+        "What became of it",
+        "2016-02-07 became challenger (epoch 2, challenger stands, by the gate): drift confirmed",
+        "2016-02-28 became champion (epoch 3, promoted, by the trial): challenger 2 is better",
+        f"now it is champion, on probation; {served}",
+    ]
+    places = [flat.find(each) for each in order]
+    assert -1 not in places, order[places.index(-1)]
+    assert places == sorted(places)
+    assert max(map(len, told.splitlines())) <= 100
+    assert found["report"]["report_id"] == "report" and found["served"] > 1_000
+    assert "2016-02-28 gave way to version 2" in " ".join(run("explain", "1").out.split())
+
+
+def test_a_version_that_was_registered_by_hand_is_explained_by_what_is_known(run: Run, home: Path) -> None:
+    app = application(home)
+    with app.store.begin() as work:
+        record = work.version("2")
+        work.add_version(
+            replace(record, version="5", request_id="notebook", metrics={}), datetime(2026, 5, 1, tzinfo=UTC)
+        )
+        work.commit()
+    told = run("explain", "5").out
+    assert "Version 5: registered, never stood" in told
+    assert "notebook, none of ours: the version was registered by hand" in told
+    assert "what had matured by 2016-02-07" in told
+    assert "it never stood" in told
+
+
+def test_scores_are_shown_by_arrival_and_written_whole(run: Run, home: Path) -> None:
+    found = run("scores", "--as-of", str(SECOND), "--json").json
+    assert found["open"] == len(found["scores"]) > 1_000
+    assert {row["version"] for row in found["scores"]} == {"1", "2"}
+    assert {(row["version"], row["arm"]) for row in found["scores"]} <= {("1", Arm.CHAMPION), ("2", Arm.RIVAL)}
+    arrivals = [row["arrival_on"] for row in found["scores"]]
+    assert arrivals == sorted(arrivals) and arrivals[0] >= str(SECOND)
+
+    told = run("scores", "--as-of", str(SECOND)).out.splitlines()
+    assert len(told) == 22 and told[-1] == f"20 of {found['open']:,} bookings that are open on {SECOND}, by arrival"
+    first = found["scores"][0]
+    assert told[1].split() == [
+        first["arrival_on"],
+        f"{first['probability']:.4f}",
+        first["version"],
+        first["arm"],
+        first["reservation_id"],
+    ]
+
+    Path("scores.csv").write_text("yesterday's")
+    assert run("scores", "--as-of", str(SECOND), "--out", "scores.csv").code == 0
+    with Path("scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["reservation_id"], float(r["probability"])) for r in rows] == [
+        (r["reservation_id"], r["probability"]) for r in found["scores"]
+    ]
+    assert [path.name for path in Path().iterdir()] == ["scores.csv"]
+
+
+def test_ids_are_written_as_they_are_and_cannot_steer_a_terminal(run: Run, home: Path) -> None:
+    strange = '=HYPERLINK("x","y")', "0red\x1b[31m"
+    app = application(home)
+    with app.store.begin() as work:
+        made = work.unscored("nobody", None, SECOND, None, 2, arriving_after=SECOND)
+        soon = made.assign(reservation_id=strange, booked_on=SECOND, arrival_on=SECOND)
+        work.upsert_reservations(soon)
+        work.commit()
+    assert run("score", "--as-of", str(SECOND)).code == 0
+    shown = run("scores", "--as-of", str(SECOND)).out
+    assert strange[0] in shown and "0red [31m" in shown and "\x1b" not in shown
+    run("scores", "--as-of", str(SECOND), "--out", "scores.csv")
+    written = Path("scores.csv").read_text()
+    assert '"=HYPERLINK(""x"",""y"")",' in written and '"0red\x1b[31m",' in written
+
+
+def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing_behind(run: Run, home: Path) -> None:
+    for out in ("gone/scores.csv", "."):
+        ended = run("scores", "--as-of", str(SECOND), "--out", out)
+        assert ended.code == 2 and f"--out {out} " in ended.sentence()
+    assert list(Path().iterdir()) == []
+
+
+def test_where_nothing_is_served_that_is_said(run: Run, empty_home: Path, tmp_path: Path) -> None:
+    shutil.copytree(empty_home, tmp_path / "home")
+    assert "no booking that is open on 2016-02-07 is served a score" in run("scores", "--as-of", "2016-02-07").out
+    assert "nobody has been champion yet" in run("history").out
+    assert run("history", "--json").json == {"ledger": [], "trials": []}
+    assert "serving      no open booking has a score" in run("status").out
