@@ -37,7 +37,10 @@ from cancellations.settings import Mail
 
 ROOT = Path(__file__).parents[2]
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
-LETTER = Letter(ChampionChanged("2", "1", 3, date(2016, 5, 29), "promoted", "passed its trial", "the trial").messages()[0], picture=PICTURE)
+LETTER = Letter(
+    ChampionChanged("2", "1", 3, date(2016, 5, 29), "promoted", "passed its trial", "the trial").messages()[0],
+    picture=PICTURE,
+)
 
 
 def mail_to(port: int, **changes: Any) -> Mail:
