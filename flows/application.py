@@ -74,7 +74,7 @@ def picture(key: str, png: bytes, description: str) -> None:
 def link(key: str, address: str | None, text: str) -> None:
     """Shows a link, where there is an address to go to."""
     if address is not None:
-        create_link_artifact(link=address, link_text=text, key=key)
+        create_link_artifact(link=address, link_text=text, key=key, description=f"{text} in MLflow")
 
 
 def tell(delivered: Delivered) -> None:

@@ -86,6 +86,4 @@ def _show(stored: StoredDecision) -> None:
     champion = stored.report.champion
     link("champion", app.registry.version_address(champion), f"champion {champion}")
     if stored.request_id is not None:
-        link(
-            "evidently-report", app.registry.report_address(champion, stored.report_id), "Evidently's report in MLflow"
-        )
+        link("evidently-report", app.registry.report_address(champion, stored.report_id), "Evidently's report")

@@ -144,8 +144,8 @@ def _registered(story: Story) -> Words:
         (
             (
                 "How much it matters",
-                f"Champion {champion} stays for now. Both score the same bookings; a share of them may be served"
-                f" {new}'s scores, as the trial policy says.",
+                f"Champion {champion} stays for now. Both score the same bookings;"
+                f" {_share(story.trial)} {new}'s score.",
             ),
             (
                 "What the system did",
@@ -165,6 +165,12 @@ def _registered(story: Story) -> Words:
             STATUS,
         ),
     )
+
+
+def _share(trial: Trial | None) -> str:
+    if trial is None:
+        return "a share of them may be served"
+    return "none is served" if trial.serve_share == 0 else f"{trial.serve_share:.0%} of them are served"
 
 
 def _rejected(story: Story) -> Words:

@@ -118,7 +118,7 @@ def _letter(
     picture: bytes | None = None
     if decision is not None:
         picture = pictures.drift(decision, earlier)
-    elif trial is not None:
+    elif trial is not None and trial.evidence:
         picture = pictures.trial(trial)
     links: dict[str, str | None] = {}
     if trial is not None and trial.state is TrialState.AWAITING and trial.asked_by is not None:
