@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,10 @@ from cancellations.ports import Candidate, Classifier, VersionRecord
 
 # Pinned with the model: what its pipeline needs to be loaded and to answer.
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")
+
+# Loads take turns: a model's arrays are read by way of `ast`, which before Python 3.11.8 fails now and
+# then when two threads use it at once (github.com/python/cpython/issues/106905).
+_turn = threading.Lock()
 
 
 def signature() -> ModelSignature:
@@ -230,7 +235,8 @@ class MlflowRegistry:
         if not artifact.exists():
             raise BadInput(f"version {version} has no model.skops in {folder}; it was not registered by this project")
         try:
-            return self._restore(skops.io.load(artifact, trusted=self._trusted))
+            with _turn:
+                return self._restore(skops.io.load(artifact, trusted=self._trusted))
         except UntrustedTypesFoundException as error:
             raise BadInput(f"version {version} is not loaded: {error}") from error
         except Exception as error:

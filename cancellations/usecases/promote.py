@@ -213,7 +213,7 @@ def _by_hand(trial: Trial, state: TrialState, reason: str, by: str) -> Trial:
 
 
 def _prove(house: House, version: str, previous: str) -> None:
-    """The artifact loads, scores, and gives bookings that it has scored before the same scores."""
+    """The artifact loads anew, and gives each booking of its reference sample a probability."""
     try:
         model = house.registry.load(version, fresh=True)
         sample = house.registry.reference(version).head(SAMPLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -14,13 +14,15 @@ import pytest
 from aiosmtpd.controller import Controller
 from world import FIRST, WEEK, CutOff, GivenMonitor, PowerCut, World
 
-from cancellations.domain.events import ChampionChanged, DriftDetected
+from cancellations.domain.comparison import SequencePolicy, Step
+from cancellations.domain.events import ApprovalNeeded, ChampionChanged, DriftDetected, Fact, TrialEnded
+from cancellations.domain.promotion import Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.mail.smtp import SmtpMailer
 from cancellations.ports import Letter, OutboxEntry, StoredDecision
 from cancellations.settings import Mail
 from cancellations.store.tables import messages
-from cancellations.usecases.deliver import LEASE, LEASE_TTL, retry_delay
+from cancellations.usecases.deliver import LEASE, LEASE_TTL, deliver, retry_delay
 from deployments.mailbox import Folder
 from monitoring.plots import ReportPictures
 
@@ -79,6 +81,44 @@ def drifted(serving: World) -> World:
     )
     assert looked.acted is not None
     return serving
+
+
+@dataclass
+class Post:
+    """Keeps letters as they are handed over."""
+
+    letters: list[Letter] = field(default_factory=list)
+
+    def send(self, letter: Letter) -> None:
+        self.letters.append(letter)
+
+
+TRIAL = Trial(
+    trial_id="trial-2-2",
+    kind=Kind.TRIAL,
+    champion="1",
+    rival="2",
+    epoch=2,
+    opened_on=FIRST,
+    cohort_after=FIRST,
+    last_day=FIRST + 8 * WEEK,
+    mode=Mode.APPROVE,
+    serve_share=0.5,
+    sequence=SequencePolicy(),
+    state=TrialState.AWAITING,
+    decided_on=FIRST + 3 * WEEK,
+    reasons=("challenger 2 is better",),
+    evidence=(Step(FIRST + 3 * WEEK, 900, 0.02, 0.01, 0.03),),
+    asked_by="run-1",
+)
+
+
+def tell(world: World, fact: Fact, *trials: Trial) -> None:
+    with world.store.begin() as work:
+        for trial in trials:
+            work.add_trial(trial, world.clock())
+        work.add_messages(fact.messages(), world.clock())
+        work.commit()
 
 
 def pending(world: World) -> list[OutboxEntry]:
@@ -183,7 +223,8 @@ def test_a_mail_that_cannot_be_drawn_holds_up_no_other(drifted: World, mailbox: 
             raise ZeroDivisionError("no ink")
 
     with drifted.store.begin() as work:
-        work.add_messages(ChampionChanged("2", "1", 2, FIRST, "passed its trial").messages(), drifted.clock())
+        changed = ChampionChanged("2", "1", 2, FIRST, "promoted", "it is better", "the trial")
+        work.add_messages(changed.messages(), drifted.clock())
         work.commit()
     delivered = drifted.deliver(mailbox.mailer, Clumsy())
     assert delivered.failed == (f"{DriftDetected.topic} by mail: ZeroDivisionError('no ink')",)
@@ -216,3 +257,47 @@ def test_a_death_between_sending_and_noting_it_sends_again_with_the_same_id(drif
     drifted.clock.now += LEASE_TTL
     assert drifted.deliver(mailbox.mailer, PICTURES).sent == 2
     assert len(mailbox.mails()) == 1  # the mailbox keeps one of an id
+
+
+def test_mail_of_a_trial_carries_its_evidence_as_it_stands_and_its_picture(serving: World, mailbox: Mailbox) -> None:
+    ended = replace(TRIAL, state=TrialState.DECLINED)
+    tell(serving, TrialEnded(ended.trial_id, "trial", "declined", "1", "2", FIRST, ended.reasons), ended)
+    assert serving.deliver(mailbox.mailer, PICTURES).failed == ()
+    [read] = mailbox.mails()
+    [picture] = [p for p in read.walk() if p.get_content_type() == "image/png"]
+    assert picture.get_filename() == "trial.png"
+    assert picture.get_content() == PICTURES.trial(ended)
+    body = read.get_body(("plain",))
+    assert body is not None and "THE TRIAL" in body.get_content() and "900 bookings" in body.get_content()
+
+
+def test_mail_of_a_trial_that_is_not_at_hand_leaves_without_its_evidence(serving: World) -> None:
+    tell(serving, ChampionChanged("2", "1", 2, FIRST, "promoted", "it is better", "the trial", "trial-of-elsewhere"))
+    post = Post()
+    assert serving.deliver(post, PICTURES).failed == ()
+    [letter] = post.letters
+    assert (letter.trial, letter.picture, letter.decision) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("state", "label"), [(TrialState.AWAITING, ["Answer in Prefect"]), (TrialState.PROMOTED, [])], ids=str
+)
+def test_an_approval_links_to_the_run_that_asks_as_long_as_it_does(
+    serving: World, state: TrialState, label: list[str]
+) -> None:
+    asked = ApprovalNeeded(TRIAL.trial_id, "1", "2", FIRST, serving.clock(), TRIAL.reasons)
+    tell(serving, asked, replace(TRIAL, state=state))
+    post = Post()
+    deliver(
+        serving.store,
+        doorbell=None,
+        mailer=post,
+        pictures=PICTURES,
+        registry=serving.registry,
+        max_attempts=3,
+        owner="relay",
+        clock=serving.clock,
+        run_address=lambda run: f"http://prefect.example/{run}",
+    )
+    [letter] = post.letters
+    assert [k for k, v in letter.links.items() if v == "http://prefect.example/run-1"] == label

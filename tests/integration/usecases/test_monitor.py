@@ -17,6 +17,7 @@ from world import FIRST, POLICY, SECOND, START, WEEK, CutOff, Given, GivenMonito
 from cancellations.domain.events import DriftDetected, Message, RetrainDue
 from cancellations.domain.features import FEATURES
 from cancellations.domain.labels import maturity
+from cancellations.domain.promotion import Change
 from cancellations.domain.retraining import Action, RequestState, RetrainPolicy, RetrainRequest
 from cancellations.errors import Refused
 from cancellations.ports import Observation, StoredDecision
@@ -146,12 +147,15 @@ def test_without_a_start_the_first_look_is_one_and_later_ones_go_on_from_the_las
 
 def test_a_new_champion_is_not_blamed_for_the_windows_of_the_old_one(challenged: World) -> None:
     challenged.monitor(GivenMonitor([W1]), until=W1, after=FIRST)
+    challenged.withdraw(W1)
     with challenged.store.begin() as work:
         work.change_standing(
             work.standing(),
             champion="2",
             challenger=None,
-            reason="promoted",
+            change=Change.PROMOTED,
+            reason="asked for",
+            by="ada",
             request_id=None,
             as_of=W1,
             now=challenged.clock(),
@@ -183,7 +187,7 @@ def test_it_holds_while_a_request_is_pending(serving: World) -> None:
 
 
 def test_it_holds_while_a_challenger_is_undecided(challenged: World) -> None:
-    assert_held(challenged, "held: the trial of challenger 2 has not ended")
+    assert_held(challenged, "held: the trial of challenger 2 against champion 1 has not ended")
 
 
 def test_it_holds_while_paused_and_goes_on_after(serving: World) -> None:

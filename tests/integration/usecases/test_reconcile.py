@@ -10,6 +10,7 @@ import pytest
 from world import FIRST, PATIENCE, POLICY, SECOND, GivenMonitor, World, registry
 
 from cancellations.domain.events import RetrainFailed
+from cancellations.domain.promotion import Standing
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import CancellationsError
 from cancellations.usecases.reconcile import Reconciled
@@ -146,6 +147,7 @@ def test_an_alias_of_a_place_that_nobody_holds_is_taken_away(trained: World) -> 
 
 def test_status_shows_who_stands_what_was_decided_and_what_waits(challenged: World) -> None:
     looked = challenged.monitor(GivenMonitor([SECOND]), until=SECOND)
+    challenged.score(until=SECOND)
     challenged.pause("price test")
     waiting = challenged.automatic(SECOND)
     found = challenged.status()
@@ -154,7 +156,10 @@ def test_status_shows_who_stands_what_was_decided_and_what_waits(challenged: Wor
     assert found.last == looked.decisions[-1]
     assert found.open_requests == (waiting,)
     assert [r.version for r in found.ended_requests] == ["1", "2"]
-    assert [e.message.channel.value for e in found.pending] == ["mail", "mail"]
+    assert [e.message.channel.value for e in found.pending] == ["event", "mail", "mail"]
+    assert found.trial == challenged.open_trial() is not None
+    assert found.served == challenged.serving(SECOND) and set(found.served) == {"1", "2"}
+    assert (found.standing, found.promotions_held) == (Standing("1", "2", 2), None)
     assert (found.paused, len(found.ledger), found.registry_problem) == ("price test", 2, None)
 
 

@@ -7,7 +7,7 @@ What stands on the far side of a port and takes a server or seconds to start is 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
 from cancellations.domain.features import FEATURES
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.labels import LabelRule
+from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialPolicy, open_trial
 from cancellations.domain.reservation import NAMES, OUTCOME_NAMES
 from cancellations.domain.retraining import MonitorReport, RetrainPolicy, RetrainRequest, Signal, Window, judge
 from cancellations.errors import ServiceDown
@@ -41,13 +43,18 @@ from cancellations.ports import (
 from cancellations.registry import MlflowRegistry
 from cancellations.sources.simulator import Simulator
 from cancellations.store import SqlStore, open_store
+from cancellations.store.tables import arms
+from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.deliver import Delivered, deliver
+from cancellations.usecases.explain import Explanation, History, explain, history
 from cancellations.usecases.ingest import ingest
 from cancellations.usecases.monitor import Monitored, Rhythm, monitor
+from cancellations.usecases.promote import House, Takeover, promote, roll_back
 from cancellations.usecases.reconcile import Reconciled, reconcile
 from cancellations.usecases.retrain import TrainingPolicy, request_training, retrain
 from cancellations.usecases.score import Scored, score
 from cancellations.usecases.status import Status, status
+from cancellations.usecases.trial import Looked, answer, look, withdraw
 
 # Some hundred bookings a day. By FIRST enough have matured for a champion, by SECOND for a challenger.
 START, DAYS = date(2016, 5, 2), 84
@@ -57,6 +64,7 @@ WEEK = timedelta(days=7)
 POLICY = TrainingPolicy(
     labels=LabelRule(),
     gate=GatePolicy(backtest_days=28, min_rows=300),
+    trial=TrialPolicy(),
     seed=20,
     reference_rows=500,
     lease_ttl=timedelta(minutes=15),
@@ -98,7 +106,7 @@ class Table:
 class QuickTrainer(GradientBoosting):
     """The real pipeline with a fifth of its trees; each column counts as much as any other."""
 
-    _settings = GradientBoosting._settings | {"max_iter": 20}
+    _settings: Mapping[str, Any] = {**GradientBoosting._settings, "max_iter": 20}
 
     def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
         return dict.fromkeys(FEATURES, 1 / len(FEATURES))
@@ -185,19 +193,22 @@ class CutOff:
     """A store whose power fails in `method`, once, on the call with the number `nth` (0 is the first).
 
     What was called before in the same transaction was sent to the database; what comes after never is.
+    Without a `method` calls of all methods count. `calls` are those that it heard.
     """
 
     store: Store
-    method: str
+    method: str | None
     nth: int = 0
+    calls: list[str] = field(default_factory=list)
 
     @contextmanager
     def begin(self) -> Iterator[UnitOfWork]:
         with self.store.begin() as work:
-            yield _CutOff(work, self)  # type: ignore[misc]
+            yield _CutOff(work, self)
 
     def call(self, method: str) -> None:
-        if method == self.method:
+        self.calls.append(method)
+        if self.method in (None, method):
             self.nth -= 1
             if self.nth == -1:
                 raise PowerCut(method)
@@ -221,6 +232,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     trainer: Trainer = field(default_factory=QuickTrainer)
     orchestrator: Orchestrator = field(default_factory=Orchestrator)
+    trial_policy: TrialPolicy = POLICY.trial
 
     def ingest(self, until: date, after: date | None = None, source: Source | None = None) -> LoadCounts:
         return ingest(source or simulator(), self.store, after=after, until=until, clock=self.clock)
@@ -320,10 +332,119 @@ class World:
             clock=self.clock,
         )
 
-    def status(self, registry: Registry | None = None) -> Status:
-        return status(self.store, registry or self.registry)
+    def status(self, registry: Registry | None = None, as_of: date = SECOND) -> Status:
+        return status(self.store, registry or self.registry, as_of)
+
+    def house(self, **instead: Any) -> House:
+        adapters: dict[str, Any] = {"store": self.store, "registry": self.registry, "clock": self.clock}
+        return House(policy=self.trial_policy, rule=POLICY.labels, chunk_rows=50_000, **(adapters | instead))
+
+    def look(self, until: date, run: str | None = None, **instead: Any) -> Looked:
+        return look(self.house(**instead), until=until, run=run)
+
+    def look_daily(self, after: date, until: date) -> Looked:
+        """A look each day of `(after, until]`, until one ends the trial; the last look's result."""
+        looked = Looked(None)
+        for n in range((until - after).days):
+            looked = self.look(after + timedelta(days=n + 1))
+            if looked.trial is not None and looked.trial.state.final:
+                break
+        return looked
+
+    def answer(self, trial: Trial, approve: bool, as_of: date, **instead: Any) -> Looked:
+        return answer(
+            self.house(**instead), trial.trial_id, approve=approve, reason="seen the plot", by="ada", as_of=as_of
+        )
+
+    def withdraw(self, as_of: date, reason: str = "wrong prices", **instead: Any) -> Trial:
+        return withdraw(self.house(**instead), reason=reason, by="ada", as_of=as_of)
+
+    def promote(self, version: str, as_of: date, reason: str = "asked for", **instead: Any) -> Takeover:
+        return promote(self.house(**instead), version, reason=reason, by="ada", as_of=as_of)
+
+    def roll_back(self, as_of: date, to: str | None = None, reason: str = "guests left", **instead: Any) -> Takeover:
+        return roll_back(self.house(**instead), to=to, reason=reason, by="ada", as_of=as_of)
+
+    def explain(self, version: str, as_of: date) -> Explanation:
+        return explain(self.store, version, as_of)
+
+    def history(self) -> History:
+        return history(self.store)
+
+    def challenge(self, version: str, on: date, policy: TrialPolicy | None = None) -> Trial:
+        """A registered version stands as challenger, on trial from a day on, as a retrain leaves it."""
+        now, record = self.clock(), self.registry.record(version)
+        with self.store.begin() as work:
+            seen = work.standing()
+            champion = work.version(str(seen.champion))
+            assert champion is not None
+            work.add_version(record, now)
+            after = work.change_standing(
+                seen,
+                champion=seen.champion,
+                challenger=version,
+                change=Change.CHALLENGED,
+                reason="drift confirmed",
+                by="the gate",
+                request_id=record.request_id,
+                as_of=on,
+                now=now,
+            )
+            trained = {r.version: r.trained_as_of for r in (champion, record)}
+            trial = open_trial(after, trained, on, record.request_id, policy or self.trial_policy)
+            work.add_trial(trial, now)
+            work.commit()
+        project_aliases(self.store, self.registry)
+        return trial
 
     # --- what stands in the store -----------------------------------------------------------------
+
+    def standing(self) -> Standing:
+        with self.store.begin() as work:
+            return work.standing()
+
+    def ledger(self) -> list[LedgerRow]:
+        with self.store.begin() as work:
+            return work.ledger()
+
+    def trials(self) -> list[Trial]:
+        with self.store.begin() as work:
+            return work.trials()
+
+    def open_trial(self) -> Trial | None:
+        with self.store.begin() as work:
+            return work.open_trial()
+
+    def held(self) -> str | None:
+        """Why promotions need a person."""
+        with self.store.begin() as work:
+            return work.promotions_held()
+
+    def release(self) -> None:
+        """A person lets promotions happen by themselves again."""
+        with self.store.begin() as work:
+            work.release_promotions()
+            work.commit()
+
+    def served(self, as_of: date) -> pd.DataFrame:
+        """What is served of each open booking, by its id."""
+        with self.store.begin() as work:
+            return work.served(as_of).set_index("reservation_id").sort_index()
+
+    def serving(self, as_of: date) -> dict[str, int]:
+        """Open bookings by the version whose score they are served."""
+        return {str(v): int(n) for v, n in self.served(as_of)["model_version"].value_counts().items()}
+
+    def arms(self, trial: Trial) -> Mapping[str, Arm]:
+        query = arms.select().where(arms.c.trial_id == trial.trial_id)
+        with self.store.begin() as work:
+            return {row.reservation_id: Arm(row.arm) for row in work._read(query)}  # type: ignore[attr-defined]
+
+    def messages(self, *topics: str) -> list[Message]:
+        """Messages that wait, those of some topics or all."""
+        with self.store.begin() as work:
+            waiting = [entry.message for entry in work.pending_messages()]
+        return [m for m in waiting if not topics or m.topic in topics]
 
     def stored(self, request: RetrainRequest) -> RetrainRequest:
         with self.store.begin() as work:
