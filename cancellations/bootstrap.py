@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 from cancellations import settings as settings_module
-from cancellations.domain.promotion import Trial
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput
 from cancellations.mail.smtp import SmtpMailer
@@ -226,7 +225,7 @@ class App:
     def answer(self, trial_id: str, *, approve: bool, reason: str, by: str, as_of: date) -> trial_.Looked:
         return trial_.answer(self.house, trial_id, approve=approve, reason=reason, by=by, as_of=as_of)
 
-    def withdraw(self, *, reason: str, by: str, as_of: date) -> Trial:
+    def withdraw(self, *, reason: str, by: str, as_of: date) -> trial_.Looked:
         return trial_.withdraw(self.house, reason=reason, by=by, as_of=as_of)
 
     def promote(self, version: str, *, reason: str, by: str, as_of: date) -> promote_.Takeover:

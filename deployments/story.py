@@ -214,7 +214,7 @@ class Story:
         mails = _mails(folder)
         self.voice.heading("Mails to the owners")
         for mail in mails:
-            self.voice.say(f"  {mail['Subject']}")
+            self.voice.say(f"  {str(mail['Subject']).strip()}")
         topics = [str(mail["X-Cancellations-Topic"]) for mail in mails]
         with self.app.store.begin() as work:
             changes = sum(row.change not in (Change.CHALLENGED, Change.LEFT) for row in work.ledger())

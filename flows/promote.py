@@ -37,4 +37,4 @@ def promote(version: str, reason: str, until: date | None = None) -> State | Non
         return refused(error)
     publish("promotion", verified(takeover), "Who is champion now, and what was checked")
     tell(relay())
-    return concluded(takeover)
+    return concluded(takeover.version, takeover.problems)

@@ -37,4 +37,4 @@ def rollback(reason: str, to: str | None = None, until: date | None = None) -> S
         return refused(error)
     publish("rollback", verified(takeover), "Who is champion now, and what was checked")
     tell(relay())
-    return concluded(takeover)
+    return concluded(takeover.version, takeover.problems)

@@ -37,11 +37,10 @@ def verified(takeover: Takeover) -> str:
     return "\n".join(lines)
 
 
-def concluded(takeover: Takeover) -> State | None:
+def concluded(champion: str, problems: tuple[str, ...]) -> State | None:
     """The run's state: the change stands, but what is not yet as it should be must not look like success."""
-    for problem in takeover.problems:
+    for problem in problems:
         get_run_logger().warning(problem)
-    if not takeover.problems:
+    if not problems:
         return None
-    told = "; ".join(takeover.problems)
-    return Failed(name="Needs attention", message=f"version {takeover.version} is champion, but: {told}")
+    return Failed(name="Needs attention", message=f"version {champion} is champion, but: {'; '.join(problems)}")

@@ -78,7 +78,10 @@ def trial(until: date | None = None) -> State | None:
         return refused(error)
     _show(looked)
     tell(relay())
-    return None if looked.takeover is None else concluded(looked.takeover)
+    if looked.takeover is not None:
+        return concluded(looked.takeover.version, looked.takeover.problems)
+    assert looked.trial is not None, "who answers, answers about a trial"
+    return concluded(looked.trial.champion, looked.problems)
 
 
 def _asked_by(run: str) -> Trial | None:

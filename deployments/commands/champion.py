@@ -9,7 +9,7 @@ import typer
 from cancellations.errors import ServiceDown
 from deployments.commands.application import application, errors, person, send, today
 from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json, Reason
-from deployments.commands.words import tell_takeover, tell_trial
+from deployments.commands.words import tell_problems, tell_takeover, tell_trial
 from deployments.console import Voice, print_json
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def trial(home: HomeOption = DEFAULT_HOME, as_of: AsOf = None, as_json: Json = F
         voice.say("neither a trial nor a probation is running")
     else:
         tell_trial(looked.trial, voice)
+        tell_problems(looked.problems, voice)
         if looked.takeover is not None:
             tell_takeover(looked.takeover, probation, voice)
     send(app, errors() if as_json else voice)
-    if looked.takeover is not None:
-        _end_with_problems(looked.takeover)
+    _end_with_problems(looked.problems if looked.takeover is None else looked.takeover.problems)
 
 
 def promote(
@@ -81,12 +81,15 @@ def withdraw(reason: Reason, home: HomeOption = DEFAULT_HOME, as_of: AsOf = None
     """
     voice, app = Voice(), application(home)
     ended = app.withdraw(reason=reason, by=person(), as_of=today(app, as_of))
+    assert ended.trial is not None, "somebody's trial was withdrawn"
     if as_json:
         print_json(ended)
     else:
-        tell_trial(ended, voice)
-        voice.fact("champion", f"version {ended.champion} stays")
+        tell_trial(ended.trial, voice)
+        voice.fact("champion", f"version {ended.trial.champion} stays")
+        tell_problems(ended.problems, voice)
     send(app, errors() if as_json else voice)
+    _end_with_problems(ended.problems)
 
 
 def _tell_change(app: App, done: Takeover, as_json: bool) -> None:
@@ -96,7 +99,7 @@ def _tell_change(app: App, done: Takeover, as_json: bool) -> None:
     else:
         tell_takeover(done, probation, voice)
     send(app, errors() if as_json else voice)
-    _end_with_problems(done)
+    _end_with_problems(done.problems)
 
 
 def _probation(app: App) -> Trial | None:
@@ -105,6 +108,6 @@ def _probation(app: App) -> Trial | None:
         return work.open_trial()
 
 
-def _end_with_problems(done: Takeover) -> None:
-    if done.problems:
+def _end_with_problems(problems: tuple[str, ...]) -> None:
+    if problems:
         raise typer.Exit(ServiceDown.exit_code)

@@ -68,7 +68,11 @@ def tell_takeover(done: Takeover, probation: Trial | None, voice: Voice) -> None
         voice.fact("promotions", "need a person's approval until `cancellations acknowledge`")
     elif probation is not None:
         voice.fact("probation", f"against version {probation.rival} until {probation.last_day}")
-    for problem in done.problems:
+    tell_problems(done.problems, voice)
+
+
+def tell_problems(problems: tuple[str, ...], voice: Voice) -> None:
+    for problem in problems:
         voice.fact("PROBLEM", problem, style=TROUBLE)
 
 

@@ -150,7 +150,7 @@ def test_without_a_trial_there_is_nothing_to_look_at(run: Run, home: Path) -> No
     assert run("withdraw", "--reason", "why", "--as-of", EARLY).code == 0
     looked = run("trial", "--as-of", EARLY)
     assert looked.code == 0 and "neither a trial nor a probation is running" in looked.out
-    assert run("trial", "--as-of", EARLY, "--json").json == {"trial": None, "takeover": None}
+    assert run("trial", "--as-of", EARLY, "--json").json == {"trial": None, "takeover": None, "problems": []}
     assert "neither a trial nor a probation is running" in run("withdraw", "--reason", "again").sentence()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+import mlflow.artifacts
 import numpy as np
 import pandas as pd
 import pytest
@@ -333,13 +336,53 @@ def test_a_trial_that_ends_while_mlflow_is_gone_has_ended_and_reconcile_moves_th
         def aliases(self) -> dict[str, str]:
             raise ServiceDown("MLflow is gone")
 
-    with pytest.raises(ServiceDown, match="MLflow is gone"):
-        contest.look(day(BURN_IN), registry=Gone())
+    looked = contest.look(day(BURN_IN), registry=Gone())
+    assert looked.problems == ("MLflow's aliases are not moved yet, reconcile will: MLflow is gone",)
     assert contest.standing() == Standing("1", None, 3)
     assert [t.state for t in contest.trials()] == [TrialState.REJECTED]
     assert len(contest.messages(TrialEnded.topic)) == 1
     assert contest.reconcile().aliases == ("alias 'challenger' is version 2, the ledger says nobody",)
     assert contest.look(day(BURN_IN)).trial is None
+
+
+@pytest.fixture
+def doomed(contest: World) -> World:
+    """Challenger `own`'s files are of this test alone; champion 1 is as it was."""
+    foretell(contest, v1=BLIND)
+    contest.challenge(contest.registry.register(candidate("its-own", seed=9)).version, on=TRAINED)
+    return contest
+
+
+def artifact(world: World, version: str) -> Path:
+    """The folder in which a version's model lies."""
+    return Path(mlflow.artifacts.download_artifacts(f"models:/cancellations/{version}"))
+
+
+def test_a_challenger_whose_artifact_is_gone_leaves_and_blocks_nothing(doomed: World) -> None:
+    own = str(doomed.standing().challenger)
+    shutil.rmtree(artifact(doomed, own))
+    ended = doomed.look(day(1)).trial
+    assert ended is not None and ended.state is TrialState.WITHDRAWN
+    assert f"version {own} cannot be loaded any more" in ended.reasons[-1]
+    assert doomed.standing() == Standing("1", None, 3)
+    assert len(doomed.messages(TrialEnded.topic)) == 1
+    assert doomed.look(day(1)).trial is None
+
+
+def test_where_no_version_can_be_loaded_the_place_is_gone_and_the_trial_waits(doomed: World) -> None:
+    before = doomed.standing()
+
+    class Unmounted:
+        def __getattr__(self, name: str) -> object:
+            return getattr(doomed.registry, name)
+
+        def load(self, version: str, fresh: bool = False) -> object:
+            raise BadInput(f"there are no files of version {version}")
+
+    with pytest.raises(BadInput, match="no files of version 1"):
+        doomed.look(day(1), registry=Unmounted())
+    assert doomed.standing() == before
+    assert [t.state for t in doomed.trials()] == [TrialState.RUNNING]
 
 
 # --- drift during a trial -------------------------------------------------------------------------

@@ -357,7 +357,9 @@ class World:
         )
 
     def withdraw(self, as_of: date, reason: str = "wrong prices", **instead: Any) -> Trial:
-        return withdraw(self.house(**instead), reason=reason, by="ada", as_of=as_of)
+        ended = withdraw(self.house(**instead), reason=reason, by="ada", as_of=as_of).trial
+        assert ended is not None
+        return ended
 
     def promote(self, version: str, as_of: date, reason: str = "asked for", **instead: Any) -> Takeover:
         return promote(self.house(**instead), version, reason=reason, by="ada", as_of=as_of)
