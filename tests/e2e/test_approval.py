@@ -83,7 +83,8 @@ class Hotel:
         def asks() -> FlowRun | None:
             now = self.open.client.read_flow_run(run.id)
             assert now.state is not None and not now.state.is_final(), now.state
-            return now if now.state_name == "Suspended" and self.form(run, trial, "schema") else None
+            # The form is kept in parts, after the state; this one comes last.
+            return now if now.state_name == "Suspended" and self.form(run, trial, "description") else None
 
         return self.until(asks, f"{run.name} asks a person")
 
@@ -161,6 +162,20 @@ def hotel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hotel]:
         weak = crown_weak_champion(app, CHAMPION_TRAINED)
         days = (CHALLENGERS_FROM + timedelta(days=n) for n in itertools.count())
         yield Hotel(opened, weak, days)
+
+
+@pytest.fixture(autouse=True)
+def tidied(hotel: Hotel) -> Iterator[None]:
+    """What one test leaves behind when it fails is no other test's trouble."""
+    yield
+    app = hotel.open.app
+    with app.store.begin() as work:
+        champion, running = work.standing().champion, work.open_trial()
+    if champion != hotel.weak:
+        app.roll_back(to=hotel.weak, reason="end of this test", by="this test", as_of=TODAY)
+        app.acknowledge()
+    elif running is not None:
+        app.withdraw(reason="end of this test", by="this test", as_of=TODAY)
 
 
 def test_a_yes_promotes_and_an_order_to_roll_back_brings_the_old_champion_back(hotel: Hotel) -> None:
@@ -289,7 +304,7 @@ def test_a_deployed_retrain_ends_with_open_bookings_scored_and_served_by_arm_and
     run = hotel.open.server.run("retrain", as_of=day, reason="by this test")
     trial = hotel.trial()
     assert f"trial opened: version {trial.rival} against champion {hotel.weak}" in hotel.shown(run)["retrain"]
-    served = hotel.open.app.scores(day)
+    served = hotel.open.app.scores(TODAY)
     assert set(served["model_version"]) == {hotel.weak, trial.rival}
     with hotel.open.app.store.begin() as work:
         scored = work.predictions(trial.rival, served["reservation_id"])
@@ -300,5 +315,3 @@ def test_a_deployed_retrain_ends_with_open_bookings_scored_and_served_by_arm_and
     assert hotel.champion() == trial.rival
     assert hotel.ledger()[-1].by == "a person, in Prefect"
     assert hotel.trial(trial.trial_id).state is TrialState.PROMOTED
-    hotel.open.app.roll_back(to=None, reason="end of this test", by="this test", as_of=TODAY)
-    hotel.open.app.acknowledge()

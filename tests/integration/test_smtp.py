@@ -38,7 +38,7 @@ from cancellations.settings import Mail
 ROOT = Path(__file__).parents[2]
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 LETTER = Letter(
-    ChampionChanged("2", "1", 3, date(2016, 5, 29), "promoted", "passed its trial", "the trial").messages()[0],
+    ChampionChanged("2", "1", 3, date(2016, 5, 29), "promoted", "a hunch", "a person (ada)").messages()[0],
     picture=PICTURE,
 )
 
@@ -82,10 +82,10 @@ def test_mail_lies_in_the_folder_and_reads_back_with_its_picture(tmp_path: Path)
         SmtpMailer(mail_to(port), "staging").send(LETTER)
         files = list(folder.iterdir())
     assert len(files) == 1
-    assert files[0].name.endswith("Z-staging-champion-is-now-v2-was-v1.eml")
+    assert files[0].name.endswith("Z-staging-promoted-by-a-person-ada-v2-serves-in-place-of-v1-past-gate-and-trial.eml")
     read = message_from_bytes(files[0].read_bytes(), policy=default)
     assert isinstance(read, EmailMessage)
-    assert read["Subject"] == "[staging] Champion is now v2 (was v1)"
+    assert read["Subject"] == "[staging] Promoted by a person (ada): v2 serves in place of v1, past gate and trial"
     body = read.get_body(("plain",))
     assert body is not None and "v2 serves in place of v1" in body.get_content()
     pictures = [p for p in read.walk() if p.get_content_type() == "image/png"]

@@ -56,6 +56,8 @@ import json, signal, sys
 from pathlib import Path
 from deployments.stack import Stack
 
+# A shell that started us with `&` made us ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 home, project = map(Path, sys.argv[1:])
 with Stack(home, project, say=lambda line: print("#", line, flush=True)) as stack:
     print(stack.prefect_api, stack.prefect_ui, stack.mlflow_ui, stack.smtp_port, flush=True)
