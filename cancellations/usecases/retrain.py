@@ -98,6 +98,8 @@ def _claim(
     request_id: str, store: Store, policy: TrainingPolicy, owner: str, now: datetime
 ) -> tuple[RetrainRequest, int | None]:
     with store.begin() as work:
+        # The lease first: it keeps others out until the commit, so that what is read behind it holds.
+        token = work.acquire_lease(LEASE, owner, now, policy.lease_ttl)
         request = work.request(request_id)
         if request is None:
             raise BadInput(f"no retrain request {request_id!r} in the store; `cancellations status` lists them")
@@ -109,7 +111,6 @@ def _claim(
         running = work.open_trial()
         if running is not None:
             raise Refused(f"{running} has not ended; request {request_id} waits for it")
-        token = work.acquire_lease(LEASE, owner, now, policy.lease_ttl)
         if token is None:
             holder = work.lease_holder(LEASE, now)
             raise Refused(f"another retrain runs ({holder}); request {request_id} waits for its end")

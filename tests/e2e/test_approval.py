@@ -21,7 +21,7 @@ from house import Open, crown_weak_champion, house
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 
 from cancellations.domain.events import ApprovalNeeded, ChampionChanged, OutcomesArrived, TrialEnded
 from cancellations.domain.promotion import Change, LedgerRow, Trial, TrialState
@@ -141,7 +141,8 @@ class Hotel:
                 "/flow_runs/{id}/input/{key}",
                 path_params={"id": run.id, "key": f"suspended-{trial.trial_id}-{part}"},
             )
-        except ObjectNotFound:
+        except PrefectHTTPStatusError as error:
+            assert error.response.status_code == 404
             return None
         return answer.text
 

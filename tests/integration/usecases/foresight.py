@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, Protocol
 
 import contest
@@ -72,6 +72,7 @@ def bookings() -> pd.DataFrame:
     )
 
 
+@cache
 def model(quality: str) -> Model:
     """A fitted pipeline that scores as its quality says."""
     low, high = QUALITIES.get(quality, (0.9999, 0.0001))
