@@ -216,6 +216,9 @@ class App:
             clock=clock,
         )
 
+    def score_challenger(self, request: RetrainRequest) -> score_.Scored | None:
+        return trial_.score_challenger(self.house, request)
+
     def trial(self, *, until: date, run: str | None = None) -> trial_.Looked:
         return trial_.look(self.house, until=until, run=run)
 

@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 from cancellations.domain.promotion import Kind, Trial
 from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import Refused
+from cancellations.usecases.score import Scored
 from flows.application import application, link, named, publish, refused, tell
 from flows.deliver import relay
-from flows.score import predict
 
 
 @task
@@ -23,6 +23,11 @@ def ask(as_of: date, reason: str) -> str:
 @task
 def train(request_id: str) -> RetrainRequest:
     return application().retrain(request_id, say=get_run_logger().info)
+
+
+@task
+def score_open(request: RetrainRequest) -> Scored | None:
+    return application().score_challenger(request)
 
 
 @flow(name="retrain", flow_run_name=named("retrain"))
@@ -56,17 +61,11 @@ def retrain(
         link("version", application().registry.version_address(request.version), f"version {request.version}")
     tell(relay())
     if trial is not None:
-        scored = predict(None, _loaded_until(request))
-        log = get_run_logger()
-        log.info("on trial: %d open bookings scored, %d served", scored.rows.get(trial.rival, 0), scored.served)
+        scored = score_open(request)
+        if scored is not None:
+            log = get_run_logger()
+            log.info("on trial: %d open bookings scored, %d served", scored.rows.get(trial.rival, 0), scored.served)
     return None
-
-
-def _loaded_until(request: RetrainRequest) -> date:
-    """The day up to which bookings have come in: the request may have looked at an earlier one."""
-    with application().store.begin() as work:
-        span = work.booked_span()
-    return request.as_of if span is None else max(request.as_of, span[1])
 
 
 def _trial_of(request: RetrainRequest) -> Trial | None:

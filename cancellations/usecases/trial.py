@@ -18,11 +18,12 @@ from cancellations.domain.promotion import (
     open_trial,
     rule_on,
 )
+from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput, CancellationsError, EpochMismatch, Refused
 from cancellations.ports import UnitOfWork
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.promote import House, Takeover, take_over
-from cancellations.usecases.score import score
+from cancellations.usecases.score import Scored, score
 
 # Outcomes of a trial's last day are waited for as long as this; then it ends without them.
 FEED_GRACE = timedelta(days=7)
@@ -41,6 +42,19 @@ class Looked:
     problems: tuple[str, ...] = ()
 
 
+def score_challenger(house: House, request: RetrainRequest) -> Scored | None:
+    """Scores all open bookings with the version that a request has put on trial, and serves its arm.
+
+    As of the day up to which bookings have come in: the request may have looked at an earlier one. None
+    when the request put nothing on trial, or that trial has ended.
+    """
+    with house.store.begin() as work:
+        trial, span = work.open_trial(), work.booked_span()
+    if trial is None or trial.kind is not Kind.TRIAL or trial.rival != request.version:
+        return None
+    return _score(house, request.as_of if span is None else max(request.as_of, span[1]))
+
+
 def look(house: House, *, until: date, run: str | None = None) -> Looked:
     """Scores what either version lacks, reads the days that matured by `until`, and acts on the ruling.
 
@@ -57,15 +71,7 @@ def look(house: House, *, until: date, run: str | None = None) -> Looked:
     lost = _lost(house, trial)
     if lost is not None:
         return _end(house, seen, trial, TrialState.WITHDRAWN, (lost,), AUTOMATIC[trial.kind], until)
-    score(
-        house.store,
-        house.registry,
-        after=None,
-        until=until,
-        rule=house.rule,
-        chunk_rows=house.chunk_rows,
-        clock=house.clock,
-    )
+    _score(house, until)
     with house.store.begin() as work:
         reading = compare(work, trial, house.rule, until)
         fed, held = work.outcomes_until(until), work.promotions_held()
@@ -135,6 +141,18 @@ def ask(house: House, trial_id: str, run: str) -> None:
         if trial is not None and trial.state is TrialState.AWAITING:
             work.update_trial(replace(trial, asked_by=run), TrialState.AWAITING, house.clock())
             work.commit()
+
+
+def _score(house: House, until: date) -> Scored:
+    return score(
+        house.store,
+        house.registry,
+        after=None,
+        until=until,
+        rule=house.rule,
+        chunk_rows=house.chunk_rows,
+        clock=house.clock,
+    )
 
 
 def _ensure_opened(house: House, until: date) -> None:

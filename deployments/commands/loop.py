@@ -100,7 +100,11 @@ def retrain(
     name = request or app.request_training(today(app, as_of), reason).request_id
     with told.working(f"training for request {name}"):
         done = app.retrain(name, say=lambda text: told.say(f"  {text}"))
+        scored = app.score_challenger(done)
     send(app, told)
+    if scored is not None:
+        rows = scored.rows.get(str(done.version), 0)
+        told.say(f"  version {done.version} is on trial: it has scored {rows:,} bookings that are not matured yet")
     if as_json:
         print_json(done)
     else:

@@ -44,7 +44,7 @@ from cancellations.domain.promotion import Change, Kind, Mode, Standing, Trial, 
 from cancellations.domain.retraining import Action, RequestState, RetrainPolicy
 from cancellations.errors import BadInput, Refused, ServiceDown
 from cancellations.store.tables import outcomes, predictions
-from cancellations.usecases.trial import ask, compare
+from cancellations.usecases.trial import ask, compare, score_challenger
 
 AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1)
 
@@ -103,6 +103,20 @@ def test_no_retrain_begins_while_a_trial_is_open_and_its_request_waits(challenge
     challenged.withdraw(SECOND)
     assert len(challenged.reconcile().started) == 2
     assert challenged.retrain(asked).state is RequestState.CANDIDATE
+
+
+def test_a_new_challenger_scores_every_open_booking_at_once_and_its_arm_is_served_its_score(trained: World) -> None:
+    trained.score(until=SECOND)
+    done = trained.retrain(trained.request(SECOND))
+    assert trained.predictions("2").empty
+    scored = score_challenger(trained.house(), done)
+    assert scored is not None and scored.rows["2"] == len(trained.predictions("2"))
+    assert set(trained.serving(SECOND)) == {"1", "2"}
+    with trained.store.begin() as work:
+        open_ones = work.served(SECOND)["reservation_id"]
+    assert set(open_ones) <= set(trained.predictions("2").index)
+    trained.withdraw(SECOND)
+    assert score_challenger(trained.house(), done) is None
 
 
 def test_a_challenger_that_has_no_trial_gets_it_at_the_next_look(challenged: World) -> None:
