@@ -235,6 +235,7 @@ def test_an_order_that_is_refused_shows_why_and_changes_nothing(hotel: Hotel) ->
     assert hotel.ledger() == before
 
 
+@pytest.mark.long
 def test_outcomes_start_a_look_and_a_run_that_asked_and_is_gone_is_replaced_and_a_no_lets_the_challenger_go(
     hotel: Hotel,
 ) -> None:
@@ -258,6 +259,7 @@ def test_outcomes_start_a_look_and_a_run_that_asked_and_is_gone_is_replaced_and_
     assert hotel.open.app.status().standing.challenger is None
 
 
+@pytest.mark.long
 def test_no_answer_in_time_means_no_and_calls_nobody_else(hotel: Hotel) -> None:
     trial = hotel.challenge()
     app = hotel.open.app
