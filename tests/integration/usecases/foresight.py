@@ -310,7 +310,10 @@ def stops(act: Act, life: Life, scene: Scene) -> list[Life]:
 def crossings(first: Act, other: Act, life: Life, scene: Scene, *, refused: bool) -> list[Life]:
     """Where two may have come to when `other` acts in the midst of `first`: as if one had been after the
     other, or, when the first was `refused`, as if it had stopped."""
-    then = [first.foresee(life, scene)[0]] if not refused else stops(first, life, scene)
+    then = stops(first, life, scene) if refused else [first.foresee(life, scene)[0]]
+    if isinstance(first, Monitor):
+        # It may look at the champion that was, and find that what the other has begun must end first.
+        then.append(first.held(life, scene))
     between = other.foresee(life, scene)[0]
     ends = [other.foresee(stop, scene)[0] for stop in then]
     return [*ends, first.foresee(between, scene)[0], *(stops(first, between, scene) if refused else [])]
@@ -519,13 +522,16 @@ class Monitor:
             return life, None
         if life.champion in scene.gone:
             return life, BadInput
-        decided = replace(life, looked=life.looked | {window})
+        decided = self.held(life, scene)
         asked = [wish.as_of for _, wish in life.wishes if wish.automatic]
         pending = life.in_state(RequestState.WAITING, RequestState.RUNNING) or life.running
         if life.paused or pending or scene.today in (*asked, life.rolled_back_on):
             return decided, None
         name = f"{scene.today}-{identity('report', life.champion, scene.today)[:8]}"
         return decided.wishing(name, Wish(scene.today, automatic=True)), None
+
+    def held(self, life: Life, scene: Scene) -> Life:
+        return replace(life, looked=life.looked | {(life.champion, scene.today)})
 
     def do(self, world: World, today: date) -> object:
         return world.monitor(Alarms(), until=today, after=today - timedelta(days=7), policy=EAGER)
