@@ -31,7 +31,7 @@ from cancellations.domain.retraining import RequestState
 from cancellations.errors import NotEnoughData
 from cancellations.ports import Source
 from cancellations.settings import Settings
-from cancellations.sources.public_file import PublicFile
+from cancellations.sources.mapped import open_table
 from cancellations.sources.simulator import Simulator
 
 START = date(2015, 10, 5)
@@ -100,7 +100,7 @@ def measure(options: Options) -> Outcome:
 def _prepare(home: Path, options: Options) -> tuple[Prepared, str]:
     source: Source
     if options.data is not None:
-        source = PublicFile(options.data)
+        source = open_table(options.data)
     else:
         source = Simulator(START, QUICK_DAYS if options.quick else DAYS, options.seed)
     known = settings.load(home=home, database_url="", mlflow_tracking_uri="", mlflow_artifacts="")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -13,21 +13,44 @@ from pathlib import Path
 import pandas as pd
 
 from cancellations import settings as settings_module
+from cancellations.domain.outlook import Outlook
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput
 from cancellations.mail.smtp import SmtpMailer
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
-from cancellations.ports import Doorbell, LoadCounts, Mailer, Monitor, Pictures, Source, StoredDecision
+from cancellations.ports import (
+    Doorbell,
+    Exports,
+    Load,
+    Mailer,
+    Monitor,
+    Pictures,
+    Quarantined,
+    QuarantineState,
+    Source,
+    StoredDecision,
+)
 from cancellations.registry import MlflowRegistry
 from cancellations.settings import Settings
+from cancellations.sources.check import Check as Check
+from cancellations.sources.check import check
+from cancellations.sources.draft import Draft as Draft
+from cancellations.sources.draft import draft_file, draft_query
 from cancellations.sources.find import SIMULATOR, find, simulated
-from cancellations.sources.public_file import PublicFile
+from cancellations.sources.kept import reopen
+from cancellations.sources.mapped import MappedTable, open_table
+from cancellations.sources.mapping import read_mapping
+from cancellations.sources.selection import Selected, unbiased
+from cancellations.store import Database as Database
 from cancellations.store import SqlStore, open_store, upgrade
+from cancellations.store.exports import TableExports
 from cancellations.usecases import deliver as deliver_
 from cancellations.usecases import explain as explain_
 from cancellations.usecases import ingest as ingest_
 from cancellations.usecases import monitor as monitor_
+from cancellations.usecases import outlook as outlook_
 from cancellations.usecases import promote as promote_
+from cancellations.usecases import quarantine as quarantine_
 from cancellations.usecases import reconcile as reconcile_
 from cancellations.usecases import retrain as retrain_
 from cancellations.usecases import score as score_
@@ -51,6 +74,11 @@ def prepare(settings: Settings) -> None:
     """Brings the store's tables and the registry to what this version needs. Idempotent."""
     upgrade(settings.store_url)
     registry(settings).prepare()
+
+
+def database_of(settings: Settings) -> Database:
+    """The store's database, for those who look after it; need not be there yet."""
+    return Database(settings.store_url)
 
 
 def registry(settings: Settings) -> MlflowRegistry:
@@ -92,6 +120,10 @@ class App:
         return ReportPictures()
 
     @property
+    def exports(self) -> Exports:
+        return TableExports()
+
+    @property
     def mailer(self) -> Mailer | None:
         """None where no SMTP server is set: mails then wait for one, or for the stack's mailbox."""
         if not self.settings.mail.is_set:
@@ -117,17 +149,62 @@ class App:
         *,
         after: date | None = None,
         until: date,
+        again: bool = True,
+        quarantine_limit: float | None = None,
         on_batch: Callable[[int], None] = lambda rows: None,
-    ) -> LoadCounts:
-        return ingest_.ingest(source, self.store, after=after, until=until, clock=clock, on_batch=on_batch)
+    ) -> Load:
+        policy = self.load_policy
+        if quarantine_limit is not None:
+            policy = replace(policy, quarantine_limit=quarantine_limit)
+        return ingest_.ingest(
+            source, self.store, after=after, until=until, clock=clock, policy=policy, again=again, on_batch=on_batch
+        )
+
+    @property
+    def load_policy(self) -> ingest_.LoadPolicy:
+        knobs = self.settings.quarantine
+        return ingest_.LoadPolicy(self.settings.labels, knobs.limit, knobs.spared)
+
+    def quarantined(self, source: str | None = None, *states: QuarantineState) -> list[Quarantined]:
+        """Rows in quarantine, of one source and some states or of all."""
+        with self.store.begin() as work:
+            return work.quarantined(*states, source=source)
+
+    def retry_quarantined(
+        self,
+        *,
+        until: date,
+        numbers: Collection[int] | None = None,
+        source: str | None = None,
+        mapping: Path | None = None,
+        lines: Sequence[Sequence[str]] | None = None,
+    ) -> quarantine_.Retried:
+        return quarantine_.retry(
+            self.store,
+            reopen,
+            until=until,
+            clock=clock,
+            policy=self.load_policy,
+            numbers=numbers,
+            source=source,
+            mapping=None if mapping is None else read_mapping(mapping).text,
+            lines=lines,
+        )
+
+    def drop_quarantined(self, numbers: Collection[int], reason: str) -> int:
+        return quarantine_.drop(self.store, numbers, reason, clock())
 
     def score(
         self,
         *,
         after: date | None = None,
         until: date,
+        across: score_.Across | None = None,
         on_chunk: Callable[[str, int], None] = lambda version, rows: None,
     ) -> score_.Scored:
+        """Scores here, or with `across` in the partitions that the settings ask for."""
+        knobs = self.settings.scoring
+        cut = knobs.runner != "here" and across is not None
         return score_.score(
             self.store,
             self.registry,
@@ -136,7 +213,14 @@ class App:
             rule=self.settings.labels,
             chunk_rows=self.settings.chunk_rows,
             clock=clock,
+            cut=score_.Cut(knobs.partitions, knobs.least_rows) if cut else score_.Cut(),
+            across=across,
             on_chunk=on_chunk,
+        )
+
+    def score_partition(self, partition: score_.Partition) -> int:
+        return score_.score_partition(
+            self.store, self.registry, partition, chunk_rows=self.settings.chunk_rows, clock=clock
         )
 
     def monitor(
@@ -256,6 +340,35 @@ class App:
         with self.store.begin() as work:
             return work.served(as_of)
 
+    def outlook(self, as_of: date) -> Outlook:
+        """The coming nights, seen in the morning of a day."""
+        knobs = self.settings.outlook
+        return outlook_.look_ahead(
+            self.store, as_of=as_of, horizon=knobs.nights, share=knobs.interval, rule=self.settings.labels
+        )
+
+    def outlook_tables(self, outlook: Outlook) -> dict[str, pd.DataFrame]:
+        return outlook_.tables(outlook, self.settings.outlook.riskiest)
+
+    def draw_outlook(self, outlook: Outlook) -> bytes:
+        return outlook_.draw(outlook, self.pictures, self.settings.outlook.currency)
+
+    def publish_outlook(self, as_of: date) -> outlook_.Published:
+        """Writes the day's files to `home/outlook/DAY`, and one mail to the readers."""
+        knobs = self.settings.outlook
+        return outlook_.publish(
+            self.outlook(as_of),
+            store=self.store,
+            exports=self.exports,
+            pictures=self.pictures,
+            folder=self.settings.home / "outlook",
+            riskiest=knobs.riskiest,
+            currency=knobs.currency,
+            environment=self.settings.environment,
+            readers=knobs.readers,
+            clock=clock,
+        )
+
     def status(self, as_of: date | None = None) -> status_.Status:
         return status_.status(self.store, self.registry, as_of or self.settings.today)
 
@@ -273,9 +386,15 @@ class App:
         return reason
 
 
-def locators(given: str | None, settings: Settings) -> list[str]:
-    """What a name stands for: `simulator`, a file, or the files of a folder; None is the watched folder."""
+def locators(given: str | None, settings: Settings, mapping: Path | None = None) -> list[str]:
+    """What a name stands for: `simulator`, a file, or the files of a folder.
+
+    None is the database that the mapping queries, else the watched folder.
+    """
     if given is None:
+        by = mapping or settings.mapping
+        if by is not None and read_mapping(by).source.is_database:
+            return [str(by)]
         if settings.watch is None:
             raise BadInput("no source was given and no folder is watched; name a file, or set CANCELLATIONS_WATCH")
         given = str(settings.watch)
@@ -283,16 +402,34 @@ def locators(given: str | None, settings: Settings) -> list[str]:
     return sorted(str(f) for f in folder.iterdir() if _is_table(f)) if folder.is_dir() else [given]
 
 
-def open_source(locator: str, settings: Settings) -> Source:
-    """The source behind one locator; raises `BadInput` when it cannot be read."""
+def open_source(locator: str, settings: Settings, mapping: Path | None = None) -> Source:
+    """The source behind one locator: the simulator, a table, or a mapping with a query of its own.
+
+    A table is read by the mapping given, else the settings', else `mapping.toml` in its folder, else one
+    of the package's whose columns it has. Raises `BadInput` when it cannot be read.
+    """
     if locator == SIMULATOR:
         return simulated(settings.max_lead_days)
-    return PublicFile(
-        Path(locator),
+    return Selected(
+        open_table(Path(locator), mapping or settings.mapping),
         max_lead_days=settings.max_lead_days,
         booked_from=settings.booked_from,
         booked_until=settings.booked_until,
     )
+
+
+def draft_mapping(
+    path: Path | None = None, *, query: str | None = None, url: str | None = None, url_env: str | None = None
+) -> Draft:
+    """A first mapping for a file, or for the answer to a query; raises `BadInput` when there is no table."""
+    if path is not None:
+        return draft_file(path)
+    return draft_query(query or "", url=url, url_env=url_env)
+
+
+def check_mapping(path: Path, settings: Settings, mapping: Path | None = None, rows: int | None = None) -> Check:
+    """What a load of a table by a mapping would bring; the mapping is found as `open_source` finds it."""
+    return check(open_table(path, mapping or settings.mapping), settings.quarantine, settings.today, rows)
 
 
 @dataclass(frozen=True)
@@ -307,9 +444,9 @@ class Reservations:
 def locate(data: Path | None, settings: Settings, say: Callable[[str], None]) -> Reservations:
     """The first reservations that can be had: `data`, a file nearby, the cache, a download, the simulator."""
     found = find(data, settings, say)
-    if isinstance(found, PublicFile):
-        first, last = found.unbiased(settings.max_lead_days)
-        return Reservations(str(found.path.absolute()), first, last)
+    if isinstance(found, MappedTable):
+        first, last = unbiased(found, settings.max_lead_days)
+        return Reservations(str(Path(found.place).absolute()), first, last)
     return Reservations(SIMULATOR, found.first, found.last)
 
 

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from cancellations.domain.comparison import log_loss
-from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
+from cancellations.domain.features import CORE, FeatureSet
 from cancellations.errors import BadInput
 from cancellations.ports import Classifier
 
@@ -27,14 +27,18 @@ TRUSTED_TYPES: tuple[str, ...] = (
 )
 
 
-def coerce(features: pd.DataFrame) -> pd.DataFrame:
-    """Columns in order, numbers as float64, categories as str with NaN for missing."""
-    missing = [name for name in FEATURES if name not in features]
+def coerce(features: pd.DataFrame, wanted: FeatureSet = CORE) -> pd.DataFrame:
+    """The wanted columns in order, numbers as float64, categories as str with NaN for missing.
+
+    A declared column that is not there is missing for every booking, as where its source lacks it.
+    """
+    missing = [name for name in wanted.names if name not in features and name in CORE.names]
     if missing:
         raise BadInput(f"features {', '.join(missing)} are not there; build them with domain.features.build")
-    out = {name: pd.to_numeric(features[name]).astype("float64") for name in NUMERIC}
-    categories = {name: features[name].astype(object).where(features[name].notna(), np.nan) for name in CATEGORICAL}
-    return pd.DataFrame(out | categories, index=features.index)[list(FEATURES)]
+    features = features.reindex(columns=wanted.names)
+    out = {name: pd.to_numeric(features[name]).astype("float64") for name in wanted.numeric}
+    categories = {n: features[n].astype(object).where(features[n].notna(), np.nan) for n in wanted.categorical}
+    return pd.DataFrame(out | categories, index=features.index)[list(wanted.names)]
 
 
 class Model:
@@ -47,11 +51,25 @@ class Model:
     def pipeline(self) -> Pipeline:
         return self._pipeline
 
+    @property
+    def features(self) -> FeatureSet:
+        """What it was trained on; a column that was declared since is none of its business.
+
+        A pipeline that was made elsewhere, and does not tell its columns, gets the core features.
+        """
+        step = getattr(self._pipeline, "named_steps", {}).get("columns")
+        if step is None or not hasattr(step, "feature_names_in_"):
+            return CORE
+        chosen = {name: columns for name, _, columns in step.transformers_}
+        categories = {*chosen.get("categories", ()), *CORE.categorical}
+        names = [str(name) for name in step.feature_names_in_]
+        return FeatureSet(tuple(n for n in names if n not in categories), tuple(n for n in names if n in categories))
+
     def predict(self, features: pd.DataFrame) -> np.ndarray:
         """float64, shape (rows,), in [0, 1]."""
         if features.empty:
             return np.empty(0)
-        return self._pipeline.predict_proba(coerce(features))[:, 1].astype("float64")
+        return self._pipeline.predict_proba(coerce(features, self.features))[:, 1].astype("float64")
 
 
 class GradientBoosting:
@@ -75,21 +93,30 @@ class GradientBoosting:
         return {"recipe": self.recipe, **self._settings}
 
     def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Model:
+        wanted = FeatureSet.of(features)
+        # Binning takes no number that is missing everywhere: one that was declared just now, or of a source
+        # without agents. The model knows the column, and learns nothing of it.
+        untold = [name for name in wanted.numeric if features[name].isna().all()]
+        told = [name for name in wanted.numeric if name not in untold]
         encoder = OrdinalEncoder(
             handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan, max_categories=250
         )
         columns = ColumnTransformer(
-            [("categories", encoder, list(CATEGORICAL)), ("numbers", "passthrough", list(NUMERIC))],
+            [
+                ("categories", encoder, list(wanted.categorical)),
+                ("numbers", "passthrough", told),
+                ("untold", "drop", untold),
+            ],
             verbose_feature_names_out=False,
         )
         estimator = HistGradientBoostingClassifier(
-            categorical_features=list(range(len(CATEGORICAL))),
+            categorical_features=list(range(len(wanted.categorical))),
             early_stopping=False,
             random_state=seed,
             **self._settings,
         )
         pipeline = Pipeline([("columns", columns), ("estimator", estimator)])
-        pipeline.fit(coerce(features), label, estimator__sample_weight=weight)
+        pipeline.fit(coerce(features, wanted), label, estimator__sample_weight=weight)
         return Model(pipeline)
 
     def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
@@ -99,8 +126,8 @@ class GradientBoosting:
             return -float(log_loss(truth, model.predict(rows)).mean())
 
         result = permutation_importance(
-            model.pipeline, coerce(features), label, scoring=score, n_repeats=3, random_state=seed
+            model.pipeline, coerce(features, model.features), label, scoring=score, n_repeats=3, random_state=seed
         )
         rise = np.clip(result.importances_mean, 0, None)
         total = rise.sum() or 1.0
-        return {name: float(value / total) for name, value in zip(FEATURES, rise, strict=True)}
+        return {name: float(value / total) for name, value in zip(model.features.names, rise, strict=True)}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,9 @@ import pandas as pd
 
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Channel, Message
+from cancellations.domain.features import FeatureSet
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialState
+from cancellations.domain.reservation import Column
 from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest
 
 # --- where reservations come from -----------------------------------------------------------------
@@ -30,22 +33,53 @@ class SourceBatch:
     """Some rows of a source: what was read, and what it means.
 
     All frames share one index, the row number in the source (the first data row is 1).
-    `raw` holds the original values; `reservations` the canonical columns (`domain.reservation`);
-    `outcomes` the columns `reservation_id`, `status`, `known_on`, for rows that have one.
+    `raw` holds the original values; `reservations` the source's `columns`, coerced
+    (`domain.reservation.coerce`), or None where a source brings outcomes alone; `outcomes` the columns
+    `reservation_id`, `status`, `known_on` of the rows that tell one, the day missing where it is not
+    told; `problems` what could not be read, as `domain.reservation.violations` gives it, with `column`
+    empty where a row cannot be read at all.
     """
 
     raw: pd.DataFrame
-    reservations: pd.DataFrame
+    reservations: pd.DataFrame | None
     outcomes: pd.DataFrame
+    problems: pd.DataFrame
+
+
+class Undated(StrEnum):
+    """The day on which an outcome counts as known when its source does not tell one."""
+
+    MATURITY = "maturity"  # the booking's maturity date: right for a history that is replayed
+    LOAD = "load"  # the day of the load, if that is earlier: for live exports, where it is known by then
 
 
 class Source(Protocol):
-    """Reservations and outcomes, in batches; `name` identifies it in loads and quarantine."""
+    """Reservations and outcomes, in batches.
+
+    `name` identifies it in loads and quarantine; `columns` are those that it delivers: the canonical
+    ones, with this source's limits, then its own features; `mapping` is the text of the mapping that it
+    is read by, empty where there is none.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def batches(self) -> Iterator[SourceBatch]: ...
+    @property
+    def columns(self) -> tuple[Column, ...]: ...
+
+    @property
+    def mapping(self) -> str: ...
+
+    @property
+    def undated(self) -> Undated: ...
+
+    def fingerprint(self) -> str | None:
+        """Hex digits that change with the content; None where only reading it all could tell."""
+        ...
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """From the first row on, each time it is called; raises `BadInput` for what is no whole table."""
+        ...
 
 
 # --- store ----------------------------------------------------------------------------------------
@@ -78,14 +112,73 @@ class LoadCounts:
     outcomes: int
 
 
+class LoadState(StrEnum):
+    RUNNING = "running"  # being written, or interrupted while it was
+    DONE = "done"
+    STOPPED = "stopped"  # too many of its rows broke a rule: nothing of it was written
+
+
+@dataclass(frozen=True)
+class LoadContent:
+    """What a load is of: the same content is the same load until that one is done.
+
+    `fingerprint` changes with the source's content; `mapping` is the text it is read by.
+    """
+
+    source: str
+    fingerprint: str
+    mapping: str
+    after: date | None
+    until: date
+
+
+@dataclass(frozen=True)
+class Load:
+    """A load as the store knows it.
+
+    `applied`: rows, in their order, whose fate is written. `left`: rows and outcomes that a later load of
+    the same source would still bring, because they lie outside the span or become known later. `reason`:
+    why it was stopped.
+    """
+
+    number: int
+    state: LoadState
+    counts: LoadCounts
+    applied: int
+    left: int
+    began_at: datetime
+    recorded_at: datetime
+    reason: str = ""
+
+
+class QuarantineState(StrEnum):
+    WAITING = "waiting"  # for somebody to mend it, or the mapping
+    LOADED = "loaded"  # a later load, or a retry, took the row
+    DROPPED = "dropped"  # a person said that it is not wanted
+
+
 @dataclass(frozen=True)
 class QuarantinedRow:
     """A row that broke rules, with its original values, so that nothing is lost."""
 
     source: str
     row: int
-    problems: tuple[str, ...]  # "column: rule"
+    problems: tuple[str, ...]  # "column: rule", or a rule alone where the row could not be read at all
     values: Mapping[str, Any]  # JSON-ready
+    reservation_id: str | None = None  # where it could be read
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A row in quarantine, by its number; `mapping` is the text it was read by, `reason` why it was dropped."""
+
+    number: int
+    row: QuarantinedRow
+    state: QuarantineState
+    mapping: str
+    recorded_at: datetime
+    settled_at: datetime | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,22 +220,102 @@ class UnitOfWork(Protocol):
     def commit(self) -> None: ...
 
     # reservations and outcomes
-    def upsert_reservations(self, reservations: pd.DataFrame) -> Upserted:
-        """Writes canonical rows by `reservation_id`; equal rows count as unchanged."""
+    def declare_columns(self, columns: Sequence[Column], now: datetime) -> None:
+        """Makes columns beyond the canonical ones known as features; idempotent. Raises `BadInput` for one
+        that is known with another kind."""
         ...
 
-    def record_outcomes(self, outcomes: pd.DataFrame) -> int:
-        """Writes outcomes by `reservation_id`; returns how many were new or different."""
+    def extra_columns(self) -> tuple[Column, ...]:
+        """Features beyond the canonical columns that were ever declared, by name."""
         ...
 
-    def add_quarantined(self, rows: Sequence[QuarantinedRow], now: datetime) -> int:
-        """Stores rows once per (source, row, values); returns how many were new."""
+    def upsert_reservations(self, reservations: pd.DataFrame, load: int | None = None) -> Upserted:
+        """Writes canonical rows, with `group_size` and declared columns, by `reservation_id`; equal rows
+        count as unchanged.
+
+        The group size of a booking that is there already stays. What a correction replaces is kept where
+        the booking has been scored.
+        """
         ...
 
-    def add_load(self, counts: LoadCounts, span: tuple[date | None, date | None], now: datetime) -> None: ...
+    def record_outcomes(self, outcomes: pd.DataFrame, load: int | None = None) -> Upserted:
+        """Writes outcomes by `reservation_id`; what a correction replaces is kept."""
+        ...
 
-    def loads(self, limit: int = 20) -> list[LoadCounts]:
+    def arrivals(self, reservation_ids: pd.Series) -> pd.Series:
+        """Arrival days, indexed by reservation_id; ids without a reservation are left out."""
+        ...
+
+    def recorded_outcomes(self, reservation_ids: pd.Series) -> pd.DataFrame:
+        """`status` and `known_on`, indexed by reservation_id; ids without an outcome are left out."""
+        ...
+
+    def tallies(self, agents: Sequence[str], companies: Sequence[str], before: date) -> pd.DataFrame:
+        """Bookings arriving before a day, counted as `domain.features.tally` does: all of them, and those
+        of the agents and companies that are named."""
+        ...
+
+    # loads and quarantine
+    def begin_load(self, content: LoadContent, read: int, left: int, now: datetime) -> Load:
+        """The unfinished load of this content, if there is one; else a new one."""
+        ...
+
+    def load(self, number: int) -> Load: ...
+
+    def advance_load(self, load: Load, counts: LoadCounts, applied: int, now: datetime) -> bool:
+        """Writes how far a load has come; False, and nothing, when it has moved on from `load` meanwhile."""
+        ...
+
+    def finish_load(self, load: Load, now: datetime) -> bool:
+        """False when it has ended already."""
+        ...
+
+    def add_stopped_load(self, content: LoadContent, counts: LoadCounts, now: datetime, reason: str = "") -> None:
+        """The same content stopped again is not written again."""
+        ...
+
+    def last_load(self, source: str) -> tuple[LoadContent, Load] | None:
+        """The last load of a source that is done."""
+        ...
+
+    def loads(self, limit: int = 20) -> list[Load]:
         """The last loads, oldest first."""
+        ...
+
+    def unfinished_loads(self) -> list[Load]:
+        """Loads that were interrupted, or run now, and that no later load of their source has overtaken."""
+        ...
+
+    def add_quarantined(self, rows: Sequence[QuarantinedRow], now: datetime, mapping: str = "") -> int:
+        """Stores rows once per (source, row, values), waiting; returns how many were new."""
+        ...
+
+    def quarantined(
+        self,
+        *states: QuarantineState,
+        source: str | None = None,
+        numbers: Sequence[int] | None = None,
+        limit: int | None = None,
+    ) -> list[Quarantined]:
+        """In order of writing; all states, sources and numbers when none is named."""
+        ...
+
+    def quarantine_counts(self) -> dict[str, int]:
+        """Rows that wait, by source."""
+        ...
+
+    def settle_quarantined(
+        self, numbers: Sequence[int], state: QuarantineState, now: datetime, reason: str = ""
+    ) -> int:
+        """Ends the waiting of rows; returns how many did wait."""
+        ...
+
+    def settle_bookings(self, source: str, reservation_ids: pd.Series, now: datetime) -> int:
+        """Waiting rows of a source, by their reservation ids, have been loaded now; returns how many."""
+        ...
+
+    def tell_quarantined(self, problems: Mapping[int, Sequence[str]]) -> None:
+        """Rows by their numbers have other problems now."""
         ...
 
     def history(self, booked_until: date, known_until: date, arriving_after: date | None = None) -> pd.DataFrame:
@@ -165,8 +338,14 @@ class UnitOfWork(Protocol):
         ...
 
     def add_features(self, features: pd.DataFrame, now: datetime) -> int:
-        """Stores features by their index, the reservation_id; what is stored already stays. Returns how
-        many were new."""
+        """Stores features, declared columns among them, by their index, the reservation_id; what is stored
+        already stays. Returns how many were new."""
+        ...
+
+    def unscored_days(
+        self, version: str, booked_after: date | None, booked_until: date, arriving_after: date | None = None
+    ) -> pd.Series:
+        """How many reservations `unscored` would give, by day of booking (`datetime64`, ascending)."""
         ...
 
     def unscored(
@@ -188,7 +367,7 @@ class UnitOfWork(Protocol):
         ...
 
     def scored(self, version: str, booked_from: date, booked_until: date) -> pd.DataFrame:
-        """Canonical reservations booked on those days (inclusive) with `probability` by `version`."""
+        """Reservations booked on those days (inclusive) with `probability` by `version`."""
         ...
 
     def predictions(self, version: str, reservation_ids: pd.Series) -> pd.Series:
@@ -214,8 +393,9 @@ class UnitOfWork(Protocol):
         ...
 
     def served(self, as_of: date) -> pd.DataFrame:
-        """What is served of each booking open on a day: `reservation_id`, `booked_on`, `arrival_on`,
-        `probability`, `model_version`, `arm` (missing outside of trials), `epoch`, `served_at`."""
+        """What is served of each booking open on a day: `reservation_id`, the columns of
+        `domain.reservation.GROUP`, `deposit_type`, `price`, `probability`, `model_version`, `arm` (missing
+        outside of trials), `epoch`, `served_at`."""
         ...
 
     # monitor
@@ -365,6 +545,11 @@ class Classifier(Protocol):
         """The scikit-learn estimator behind it, as the registry keeps it."""
         ...
 
+    @property
+    def features(self) -> FeatureSet:
+        """The columns that it looks at."""
+        ...
+
     def predict(self, features: pd.DataFrame) -> np.ndarray:
         """`features` as `domain.features.build` makes them -> float64, shape (rows,), in [0, 1]."""
         ...
@@ -489,6 +674,10 @@ class Pictures(Protocol):
         """PNG of a trial's evidence: the gain per booking over maturity days, between its bounds."""
         ...
 
+    def outlook(self, as_of: date, nights: pd.DataFrame, currency: str) -> bytes:
+        """PNG of the coming nights, by hotel, `nights` as `domain.outlook.by_night` gives them."""
+        ...
+
 
 # --- messages -------------------------------------------------------------------------------------
 
@@ -507,6 +696,27 @@ class Letter:
 class Mailer(Protocol):
     def send(self, letter: Letter) -> None:
         """Raises `ServiceDown` when the server can't be reached or refuses for now."""
+        ...
+
+
+class Exports(Protocol):
+    """Where tables go that others read. Each way replaces what it wrote before, whole or not at all."""
+
+    def to_file(self, table: pd.DataFrame, path: Path) -> None:
+        """Writes a `.csv` or `.parquet`; raises `BadInput` for any other name, or where it cannot."""
+        ...
+
+    def to_folder(
+        self, tables: Mapping[str, pd.DataFrame], pictures: Mapping[str, bytes], folder: Path
+    ) -> tuple[Path, ...]:
+        """Makes a folder of one CSV for each table and the pictures, in place of the one that it made
+        before; returns its files. Raises `BadInput` for a folder that holds anything else."""
+        ...
+
+    def to_database(self, tables: Mapping[str, pd.DataFrame], url: str) -> str:
+        """Replaces the rows of tables of these names in one transaction, and makes those that are missing;
+        returns the address without its password. Raises `BadInput` for a table of other columns or an
+        address that cannot be used, `ServiceDown` for a database that does not answer."""
         ...
 
 

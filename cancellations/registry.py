@@ -41,7 +41,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from sqlalchemy.exc import SQLAlchemyError
 
-from cancellations.domain.features import CATEGORICAL, NUMERIC
+from cancellations.domain.features import FeatureSet
 from cancellations.errors import BadInput, ServiceDown
 from cancellations.ports import Candidate, Classifier, VersionRecord
 
@@ -53,10 +53,10 @@ REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")
 _turn = threading.Lock()
 
 
-def signature() -> ModelSignature:
+def signature(features: FeatureSet) -> ModelSignature:
     """Inputs by hand: an inferred signature depends on which values the sample happens to miss."""
-    numbers = [ColSpec("double", name, required=False) for name in NUMERIC]
-    categories = [ColSpec("string", name, required=False) for name in CATEGORICAL]
+    numbers = [ColSpec("double", name, required=False) for name in features.numeric]
+    categories = [ColSpec("string", name, required=False) for name in features.categorical]
     return ModelSignature(inputs=Schema([*numbers, *categories]), outputs=Schema([ColSpec("double")]))
 
 
@@ -178,7 +178,7 @@ class MlflowRegistry:
             info = mlflow.sklearn.log_model(
                 candidate.model.pipeline,
                 name="model",
-                signature=signature(),
+                signature=signature(candidate.model.features),
                 pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
                 pyfunc_predict_fn="predict_proba",
                 serialization_format="skops",

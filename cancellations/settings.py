@@ -56,6 +56,13 @@ class PublicData(BaseModel):
     timeout_seconds: float = Field(30.0, description="per connection; offline machines fall back to the simulator")
 
 
+class Quarantine(BaseModel):
+    """When a load has so many bad rows that it is not to be believed."""
+
+    limit: float = Field(0.1, ge=0, le=1, description="share of a load's rows that may break a rule; more stop it")
+    spared: int = Field(3, ge=0, description="so few bad rows never stop a load: a feed must not hang on one")
+
+
 class MonitorSettings(BaseModel):
     """Windows and thresholds of the monitor's first rule.
 
@@ -90,6 +97,32 @@ class RetrainSettings(BaseModel):
     reference_rows: int = Field(5_000, description="size of the reference sample kept with a version")
 
 
+class Scoring(BaseModel):
+    """Where a batch is scored; `docs/scaling.md` says when another place than `here` pays."""
+
+    runner: str = Field(
+        "here",
+        pattern="^(here|threads|processes|dask)$",
+        description="here | threads | processes | dask; here starts nothing, which is fastest up to some 100,000 rows",
+    )
+    partitions: int = Field(4, ge=1, description="parts that a batch is cut into, except here; some for each worker")
+    least_rows: int = Field(5_000, ge=1, description="rows of a part at least: fewer take less time than its start")
+    workers: int = Field(2, ge=1, description="threads or processes on this machine; each process takes some 400 MiB")
+    dask_address: str = Field(
+        "", description="scheduler of a running Dask cluster, e.g. tcp://dask:8786; empty = a cluster on this machine"
+    )
+
+
+class Outlook(BaseModel):
+    """The morning's outlook on the coming nights."""
+
+    nights: int = Field(60, ge=14, le=365, description="nights ahead that are told")
+    interval: float = Field(0.8, gt=0.5, lt=1, description="how often an interval should hold what happens")
+    riskiest: int = Field(20, ge=1, description="bookings with the most value at risk that are listed")
+    currency: str = Field("€", description="sign of the hotels' currency, for people")
+    readers: list[str] = Field([], description="who gets the morning mail; empty: files only")
+
+
 class Settings(BaseSettings):
     """All settings. Addresses left empty are derived from `home`."""
 
@@ -103,15 +136,21 @@ class Settings(BaseSettings):
     prefect_ui: str = Field("", description="address of the Prefect UI for links")
     environment: str = Field("", description="name shown in mails' subjects, e.g. 'staging'")
     as_of: date | None = Field(None, description="the day that counts as today; empty = the calendar's")
+    mapping: Path | None = Field(
+        None, description="what the columns of a file mean, when none is named; empty = mapping.toml beside the file"
+    )
     watch: Path | None = Field(None, description="folder whose files the ingest flow loads when it is given none")
 
     labels: LabelRule = LabelRule()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     gate: GatePolicy = GatePolicy()
     trial: TrialPolicy = TrialPolicy()
+    quarantine: Quarantine = Quarantine()
     monitor: MonitorSettings = MonitorSettings()
     retrain: RetrainSettings = RetrainSettings()
     mail: Mail = Mail()
+    outlook: Outlook = Outlook()
+    scoring: Scoring = Scoring()
     public_data: PublicData = PublicData()
 
     max_lead_days: int | None = Field(

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from cancellations import __version__
 from cancellations.errors import CancellationsError
-from deployments.commands import asking, champion, loop, running, switches
+from deployments.commands import asking, champion, database, loop, mapping, quarantine, running, scores, switches
 
 EXIT_CODES = "Exit codes: 0 done, 1 refused by a rule, 2 usage or bad input, 3 a service is down, 130 Ctrl-C."
 STOPPED = 130
@@ -46,7 +46,7 @@ app = typer.Typer(
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Begin and run": (running.init, running.up, running.demo),
     "The loop, step by step": (loop.ingest, loop.score, loop.monitor, loop.retrain, champion.trial),
-    "Ask": (asking.status, asking.history, asking.explain, asking.scores),
+    "Ask": (asking.status, asking.history, asking.explain),
     "Decide": (
         champion.promote,
         champion.rollback,
@@ -59,6 +59,18 @@ PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(epilog=EXIT_CODES, rich_help_panel=panel)(command)
+for command in scores.COMMANDS:
+    scores.group.command(epilog=EXIT_CODES)(command)
+app.add_typer(scores.group, epilog=EXIT_CODES, rich_help_panel="Ask")
+for command in mapping.COMMANDS:
+    mapping.group.command(epilog=EXIT_CODES)(command)
+app.add_typer(mapping.group, epilog=EXIT_CODES, rich_help_panel="Begin and run")
+for name, command in quarantine.COMMANDS.items():
+    quarantine.group.command(name, epilog=EXIT_CODES)(command)
+app.add_typer(quarantine.group, epilog=EXIT_CODES, rich_help_panel="Decide")
+for command in database.COMMANDS:
+    database.group.command(epilog=EXIT_CODES)(command)
+app.add_typer(database.group, epilog=EXIT_CODES, rich_help_panel="Begin and run")
 
 
 def _version(asked: bool) -> None:

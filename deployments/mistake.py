@@ -11,8 +11,9 @@ from datetime import date
 import numpy as np
 
 from cancellations.bootstrap import App
-from cancellations.domain import features, labels
+from cancellations.domain import labels
 from cancellations.ports import Candidate, VersionRecord
+from cancellations.usecases.point_in_time import as_scored
 
 LOST = 0.5
 
@@ -22,8 +23,8 @@ def register_notebook_model(app: App, as_of: date) -> VersionRecord:
     rule, seed = app.settings.labels, app.settings.retrain.seed
     with app.store.begin() as work:
         history = work.history(booked_until=as_of, known_until=as_of)
-    cohort = labels.matured(history, rule, as_of=as_of)
-    built = features.build(cohort, history, rule)
+        cohort = labels.matured(history, rule, as_of=as_of)
+        built = as_scored(work, cohort, rule)
     lost = np.random.default_rng(seed).random(len(cohort)) < LOST
     label = np.where(lost, 0.0, cohort["label"].to_numpy())
     model = app.trainer.fit(built, label, labels.weights(cohort, rule, as_of), seed)
@@ -40,7 +41,7 @@ def register_notebook_model(app: App, as_of: date) -> VersionRecord:
                 label=label, matured_on=cohort["matured_on"], reservation_id=cohort["reservation_id"]
             ),
             reference=sample.sort_index().reset_index(drop=True),
-            importance=dict.fromkeys(features.FEATURES, 1 / len(features.FEATURES)),
+            importance=dict.fromkeys(built, 1 / len(built.columns)),
             tags={"reason": "a notebook experiment"},
         )
     )

@@ -255,8 +255,8 @@ class Story:
         with self.app.store.begin() as work:
             load = work.loads()[-1]
         self.voice.say(
-            f"  ingest   {load.loaded:,} bookings loaded, {load.outcomes:,} outcomes,"
-            f" {load.quarantined:,} in quarantine"
+            f"  ingest   {load.counts.loaded:,} bookings loaded, {load.counts.outcomes:,} outcomes,"
+            f" {load.counts.quarantined:,} in quarantine"
         )
 
     def _run(self, name: str, **parameters: object) -> None:

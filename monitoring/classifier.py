@@ -12,9 +12,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OrdinalEncoder
 
-from cancellations.domain.features import CATEGORICAL, FEATURES
 from cancellations.domain.retraining import Signal, Verdict, judge
-from monitoring.columns import MISSING, SEED, clean, describe, obstacle, sample
+from monitoring.columns import MISSING, SEED, clean, describe, is_number, obstacle, sample, watched
 
 NAME = "domain classifier"
 FOLDS = 4
@@ -33,8 +32,9 @@ def domain_classifier(
 
     Identical rows share a fold, because a group's bookings are copies of one another.
     """
-    before, after = (sample(clean(side), sample_rows) for side in (reference, current))
-    columns = [c for c in FEATURES if c not in LEFT_OUT and not obstacle(before, after, c)]
+    features = watched(reference, current)
+    before, after = (sample(clean(side, features), sample_rows) for side in (reference, current))
+    columns = [c for c in features.names if c not in LEFT_OUT and not obstacle(before, after, c)]
     if not columns:
         why = "no feature can be compared"
         return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, len(current), why=why)
@@ -49,7 +49,7 @@ def domain_classifier(
         held = folds == fold
         if not held.any() or len(set(origin[~held])) < 2:
             continue
-        model = _model(columns).fit(matrix[~held], origin[~held])
+        model = _model([c in features.categorical for c in columns]).fit(matrix[~held], origin[~held])
         score[held] = model.predict_proba(matrix[held])[:, 1]
         for j in range(len(columns)):
             permuted = matrix[held].copy()
@@ -69,7 +69,7 @@ def domain_classifier(
 
 def _encode(frame: pd.DataFrame) -> np.ndarray:
     encoded = frame.copy()
-    names = [c for c in frame if c in CATEGORICAL]
+    names = [c for c in frame if not is_number(frame[c])]
     if names:
         encoder = OrdinalEncoder(max_categories=MAX_CATEGORIES)
         encoded[names] = encoder.fit_transform(frame[names].fillna(MISSING)).astype(float)
@@ -80,13 +80,13 @@ def _folds(frame: pd.DataFrame) -> np.ndarray:
     return (pd.util.hash_pandas_object(frame, index=False) % FOLDS).to_numpy()
 
 
-def _model(columns: list[str]) -> HistGradientBoostingClassifier:
+def _model(categorical: list[bool]) -> HistGradientBoostingClassifier:
     # Small on purpose: drift worth a retrain shows in a few splits, and the monitor runs every week.
     return HistGradientBoostingClassifier(
         max_iter=40,
         max_leaf_nodes=8,
         min_samples_leaf=30,
-        categorical_features=[c in CATEGORICAL for c in columns],
+        categorical_features=categorical,
         early_stopping=False,
         random_state=SEED,
     )

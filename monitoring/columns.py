@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cancellations.domain.features import CATEGORICAL, NUMERIC
+from cancellations.domain.features import CORE, FeatureSet
 
+# Stands beside the features in a reference.
+LABEL = "label"
 # One seed for all samples of the monitor: the same window always gives the same report.
 SEED = 20
 # With a handful of values every distance is large: the noise of a normed Wasserstein distance is
@@ -30,21 +32,38 @@ def sample(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
     return frame if len(frame) <= rows else frame.sample(rows, random_state=SEED)
 
 
-def clean(frame: pd.DataFrame) -> pd.DataFrame:
-    """The model's features among the frame's columns: numbers `float64` without infinities, categories `object`.
+def watched(reference: pd.DataFrame, current: pd.DataFrame) -> FeatureSet:
+    """The champion's features, as its reference has them, then those that the window alone has, by kind.
+
+    The kind of a core feature is known; that of another one is read from its type, in the reference first.
+    """
+    held = FeatureSet.of(reference.drop(columns=LABEL, errors="ignore"))
+    since = FeatureSet.of(current.drop(columns=list(held.names), errors="ignore"))
+    numbers = {*held.numeric, *since.numeric, *CORE.numeric}.difference(CORE.categorical)
+    names = held.names + since.names
+    return FeatureSet(tuple(n for n in names if n in numbers), tuple(n for n in names if n not in numbers))
+
+
+def clean(frame: pd.DataFrame, features: FeatureSet = CORE) -> pd.DataFrame:
+    """The features among the frame's columns: numbers `float64` without infinities, categories `object`.
 
     What is not a number becomes missing in a numeric column. Missing categories stay missing.
     """
     out: dict[str, pd.Series] = {}
-    for name in NUMERIC:
+    for name in features.numeric:
         if name in frame:
             numbers = pd.to_numeric(frame[name], errors="coerce").astype("float64")
             out[name] = numbers.where(np.isfinite(numbers))
-    for name in CATEGORICAL:
+    for name in features.categorical:
         if name in frame:
             values = frame[name].astype(object)
             out[name] = values.map(str).astype(object).where(values.notna(), np.nan)
     return pd.DataFrame(out, index=frame.index)
+
+
+def is_number(column: pd.Series) -> bool:
+    """Of a cleaned column."""
+    return pd.api.types.is_numeric_dtype(column.dtype)
 
 
 def obstacle(reference: pd.DataFrame, current: pd.DataFrame, column: str) -> str:
@@ -66,7 +85,7 @@ def comparable(reference: pd.Series, current: pd.Series) -> tuple[pd.Series, pd.
     Numbers lose their outliers; in categories "missing" becomes a category, because its share is
     as telling as any other.
     """
-    if reference.name in CATEGORICAL:
+    if not is_number(reference):
         return reference.fillna(MISSING), current.fillna(MISSING)
     deviation = float(reference.std(ddof=0))
     if deviation > 0:
@@ -87,7 +106,7 @@ def describe(reference: pd.Series, current: pd.Series) -> tuple[str, str]:
     Numbers: the median, or the mean when the medians are the same. Categories: the leading one with
     its share, and the one whose share moved most. The missing share, when it moved.
     """
-    texts = _categories(reference, current) if reference.name in CATEGORICAL else _numbers(reference, current)
+    texts = _numbers(reference, current) if is_number(reference) else _categories(reference, current)
     if missing_moved(reference, current) >= MISSING_TOLD:
         shares = (reference.isna().mean(), current.isna().mean())
         texts = [f"{text}, {share:.0%} missing" for text, share in zip(texts, shares, strict=True)]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
+from cancellations.domain.features import FeatureSet
 from cancellations.domain.retraining import ColumnDrift, Signal, Verdict, judge
-from monitoring.columns import clean, comparable, describe, missing_moved, obstacle, sample
+from monitoring.columns import clean, comparable, describe, missing_moved, obstacle, sample, watched
 
 NAME = "column drift"
 
@@ -22,10 +22,8 @@ NAME = "column drift"
 #                  the public file; .3 separates windows there.
 #   jensenshannon  bounded distance of shares, for categories; of two categories of equal size, .1 is
 #                  14 bookings in 100 changing from one to the other.
-METHODS: Mapping[str, tuple[str, float]] = {
-    **dict.fromkeys(NUMERIC, ("wasserstein", 0.3)),
-    **dict.fromkeys(CATEGORICAL, ("jensenshannon", 0.1)),
-}
+NUMBERS = ("wasserstein", 0.3)
+CATEGORIES = ("jensenshannon", 0.1)
 # Evidently drops missing values of numbers before it measures; a share that moved by this much is drift.
 MISSING_DRIFT = 0.10
 # Columns that could be evaluated must carry this share of the champion's importance: the rest of a
@@ -38,23 +36,25 @@ def column_drift(
 ) -> tuple[tuple[ColumnDrift, ...], Any]:
     """Every feature's drift, those that drifted first, then by weight; and Evidently's snapshot.
 
-    The snapshot is None when no column could be compared. A column that could not has no score,
+    Features are those of the champion, and what the window has beyond them: columns that were declared
+    since. The snapshot is None when no column could be compared. A column that could not has no score,
     counts as not drifted *and* not evaluated, and says why.
     """
-    before, after = (sample(clean(side), sample_rows) for side in (reference, current))
-    obstacles = {name: obstacle(before, after, name) for name in FEATURES}
-    evaluated = [name for name in FEATURES if not obstacles[name]]
-    snapshot = _run(before, after, evaluated) if evaluated else None
+    features = watched(reference, current)
+    before, after = (sample(clean(side, features), sample_rows) for side in (reference, current))
+    obstacles = {name: obstacle(before, after, name) for name in features.names}
+    evaluated = [name for name in features.names if not obstacles[name]]
+    snapshot = _run(before, after, evaluated, features) if evaluated else None
     scores = _scores(snapshot) if snapshot is not None else {}
     columns = []
-    for name in FEATURES:
-        method, threshold = METHODS[name]
+    for name in features.names:
+        method, threshold = _method(name, features)
         texts, drifted, why = ("", ""), False, obstacles[name]
         score = None
         if not why:
             texts = describe(before[name], after[name])
             score, drifted = scores[name]
-            if name in NUMERIC and not drifted and missing_moved(before[name], after[name]) >= MISSING_DRIFT:
+            if name in features.numeric and not drifted and missing_moved(before[name], after[name]) >= MISSING_DRIFT:
                 drifted, why = True, "its missing share moved"
         weight = float(importance.get(name, 0.0))
         columns.append(ColumnDrift(name, method, score, threshold, drifted, weight, *texts, why))
@@ -78,14 +78,18 @@ def column_signal(columns: Sequence[ColumnDrift], rows: int, threshold: float, w
     return Signal(NAME, value, threshold, judge(value, threshold), weight, rows, before, after)
 
 
-def _run(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str]) -> Any:
+def _method(column: str, features: FeatureSet) -> tuple[str, float]:
+    return NUMBERS if column in features.numeric else CATEGORIES
+
+
+def _run(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], features: FeatureSet) -> Any:
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
     pairs = {name: comparable(reference[name], current[name]) for name in columns}
     definition = DataDefinition(
-        numerical_columns=[c for c in columns if c in NUMERIC],
-        categorical_columns=[c for c in columns if c in CATEGORICAL],
+        numerical_columns=[c for c in columns if c in features.numeric],
+        categorical_columns=[c for c in columns if c in features.categorical],
     )
     # A plain row number as index: Evidently draws numbers over it.
     before, after = (
@@ -95,7 +99,8 @@ def _run(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str])
         )
         for side in (0, 1)
     )
-    metrics = [ValueDrift(column=c, method=METHODS[c][0], threshold=METHODS[c][1]) for c in columns]
+    pinned = {c: _method(c, features) for c in columns}
+    metrics = [ValueDrift(column=c, method=method, threshold=threshold) for c, (method, threshold) in pinned.items()]
     return Report(metrics, include_tests=True).run(after, before)
 
 

@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import date2num
@@ -93,6 +94,11 @@ class ReportPictures:
         figure.text(0.02, 0.865, _progress(trial), size=17, color=QUIET)
         _sequence(axes, trial)
         return _png(canvas)
+
+    def outlook(self, as_of: date, nights: pd.DataFrame, currency: str) -> bytes:
+        from monitoring.outlook_plot import draw  # which draws with the parts below
+
+        return draw(as_of, nights, currency)
 
 
 def _png(canvas: FigureCanvasAgg) -> bytes:

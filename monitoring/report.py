@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cancellations.domain.features import FEATURES
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict, Window
 from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
 from monitoring import classifier, drift, performance
+from monitoring.columns import LABEL
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ class EvidentlyMonitor:
         for side, frame in (("window", observation.current), ("training reference", observation.reference)):
             if len(frame) < self.settings.min_rows:
                 return f"{len(frame):,} bookings in the {side}, {self.settings.min_rows:,} are needed"
-            if not set(FEATURES) & set(frame.columns):
-                return f"none of the {len(FEATURES)} features is among the columns of the {side}"
+        names = set(observation.reference.columns) - {LABEL}
+        if not names & set(observation.current.columns):
+            return f"none of the champion's {len(names)} features is among the columns of the window"
         return ""
 
     def _weight(self, name: str) -> float:

@@ -44,16 +44,19 @@ class Fact:
     """Base of the facts below; `topic` is the name of the event and of the mail.
 
     `channels` are the ways by which it leaves the house; `about` the kind of thing that it tells of,
-    and the field with that thing's id, so that whoever listens can follow one of them.
+    and the field with that thing's id, so that whoever listens can follow one of them. `identified_by`
+    names the fields that make the fact what it is, where not all of them do.
     """
 
     topic: ClassVar[str]
     channels: ClassVar[tuple[Channel, ...]] = (Channel.MAIL,)
     about: ClassVar[tuple[str, str]]
+    identified_by: ClassVar[tuple[str, ...]] = ()
 
     def messages(self) -> tuple[Message, ...]:
         payload = json.loads(json.dumps(asdict(self), default=str))
-        return tuple(Message(identity(self.topic, c, payload), c, self.topic, payload) for c in self.channels)
+        made_of = {name: payload[name] for name in self.identified_by} or payload
+        return tuple(Message(identity(self.topic, c, made_of), c, self.topic, payload) for c in self.channels)
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,30 @@ class OutcomesArrived(Fact):
     loaded_at: datetime
 
 
+@dataclass(frozen=True)
+class OutlookPublished(Fact):
+    """The outlook of a morning was written; one mail a day, whatever is computed anew on it.
+
+    `weeks`: the next 7 and 14 nights, rows of `domain.outlook.over` with `days`, all hotels together first.
+    `nights` and `riskiest` hold the columns of their tables as lists. `readers` are the addresses that it
+    goes to, `environment` the deployment's name, since two of them may write to one reader.
+    """
+
+    topic: ClassVar[str] = "cancellations.outlook.published"
+    about: ClassVar[tuple[str, str]] = ("outlook", "as_of")
+    identified_by: ClassVar[tuple[str, ...]] = ("as_of", "environment")
+    as_of: date
+    version: str
+    share: float
+    currency: str
+    environment: str
+    readers: tuple[str, ...]
+    unscored: int
+    weeks: tuple[dict[str, Any], ...]
+    riskiest: dict[str, list[Any]]
+    nights: dict[str, list[Any]]
+
+
 FACTS: tuple[type[Fact], ...] = (
     DriftDetected,
     RetrainDue,
@@ -195,6 +222,7 @@ FACTS: tuple[type[Fact], ...] = (
     ApprovalNeeded,
     TrialEnded,
     OutcomesArrived,
+    OutlookPublished,
 )
 
 

@@ -7,6 +7,7 @@ with the columns below, one row per booking.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -22,7 +23,8 @@ class Column:
     """One column of a reservation, known at booking.
 
     `kind` fixes how it is stored and compared; `required` columns may not be missing;
-    `low` and `high` are the inclusive limits of what is believed of a real booking.
+    `low` and `high` are the inclusive limits of what is believed of a real booking; `without` tells
+    what happens where a source lacks the column.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Column:
     required: bool = False
     low: float | None = None
     high: float | None = None
+    without: str = "a missing value, as the model knows them"
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -40,8 +43,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("weekend_nights", "count", required=True, low=0, high=200),
     Column("week_nights", "count", required=True, low=0, high=500),
     Column("adults", "count", required=True, low=0, high=100),
-    Column("children", "count", low=0, high=50),
-    Column("babies", "count", low=0, high=50),
+    Column("children", "count", low=0, high=50, without="a missing value; counts as none when guests are summed"),
+    Column("babies", "count", low=0, high=50, without="a missing value; counts as none when guests are summed"),
     Column("meal", "category"),
     Column("market_segment", "category"),
     Column("distribution_channel", "category"),
@@ -50,17 +53,33 @@ COLUMNS: tuple[Column, ...] = (
     Column("previous_stays", "count", low=0, high=1000),
     Column("room_type", "category"),
     Column("deposit_type", "category"),
-    Column("agent", "category"),
-    Column("company", "category"),
+    Column("agent", "category", without="no record of the agent: its cancellation rate is missing, its count 0"),
+    Column("company", "category", without="no record of the company: its cancellation rate is missing"),
     Column("customer_type", "category"),
     # Price of a night in the hotel's currency. A file's 5,400 is a keying error, as is a negative one.
-    Column("price", "number", low=0, high=5_000),
+    Column("price", "number", low=0, high=5_000, without="a missing value; the outlook tells no revenue at risk"),
     Column("special_requests", "count", low=0, high=50),
 )
 NAMES: tuple[str, ...] = tuple(c.name for c in COLUMNS)
 DATES = tuple(c.name for c in COLUMNS if c.kind == "date")
 NUMBERS = tuple(c.name for c in COLUMNS if c.kind in ("count", "number"))
 CATEGORIES = tuple(c.name for c in COLUMNS if c.kind == "category")
+# Bookings that agree in all of these were made together: one group, which comes or cancels as one.
+GROUP: tuple[str, ...] = (
+    "hotel",
+    "booked_on",
+    "arrival_on",
+    "agent",
+    "company",
+    "market_segment",
+    "weekend_nights",
+    "week_nights",
+)
+# How many bookings of its group a load brought; counted at ingest, and fixed from then on.
+GROUP_SIZE = "group_size"
+
+# Names and codes are short; a longer text is a column that slipped, or a document.
+LONGEST_TEXT = 1_000
 
 OUTCOME_NAMES: tuple[str, ...] = ("reservation_id", "status", "known_on")
 
@@ -73,15 +92,15 @@ class Status(StrEnum):
     STAYED = "stayed"
 
 
-def coerce(frame: pd.DataFrame) -> pd.DataFrame:
-    """Brings a frame to the canonical columns and types; what cannot be read becomes missing.
+def coerce(frame: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
+    """Brings a frame to the given columns and their types; what cannot be read becomes missing.
 
     Dates become midnight `datetime64[us]`, numbers `float64` (infinities missing), ids and
     categories `str` with surrounding space removed and empty text missing. Columns that the source
     lacks are added as missing; `violations` says which of them a row may not lack.
     """
     out: dict[str, pd.Series] = {}
-    for column in COLUMNS:
+    for column in columns:
         values = frame.get(column.name, pd.Series(np.nan, index=frame.index, dtype=object))
         if column.kind == "date":
             dates = pd.to_datetime(values, errors="coerce", utc=True).dt.tz_localize(None)
@@ -104,10 +123,22 @@ def _text(values: pd.Series) -> pd.Series:
     return text.where(values.notna() & (text != ""), np.nan)
 
 
-def violations(frame: pd.DataFrame) -> pd.DataFrame:
+def group_keys(frame: pd.DataFrame) -> np.ndarray:
+    """A number for each booking of a coerced frame, the same for bookings of one group (uint64)."""
+    return pd.util.hash_pandas_object(frame[list(GROUP)], index=False).to_numpy()
+
+
+def sized(frame: pd.DataFrame) -> pd.DataFrame:
+    """The bookings with `group_size`: how many of them belong to the booking's group."""
+    keys = pd.Series(group_keys(frame), index=frame.index)
+    return frame.assign(**{GROUP_SIZE: keys.map(keys.value_counts()).astype("float64")})
+
+
+def violations(frame: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
     """Rules that rows of a coerced frame break: columns `row` (index label), `column`, `rule`.
 
-    Empty when every row can be loaded. One row may appear several times.
+    Empty when every row can be loaded. One row may appear several times. Ids that appear twice are
+    judged over a whole load (`usecases.ingest`), not here.
     """
     found: list[pd.DataFrame] = []
 
@@ -116,7 +147,7 @@ def violations(frame: pd.DataFrame) -> pd.DataFrame:
         if len(rows):
             found.append(pd.DataFrame({"row": rows, "column": column, "rule": rule}))
 
-    for column in COLUMNS:
+    for column in columns:
         values = frame[column.name]
         if column.required:
             note(values.isna(), column.name, "is missing or cannot be read")
@@ -126,11 +157,15 @@ def violations(frame: pd.DataFrame) -> pd.DataFrame:
             note(values > column.high, column.name, f"is above {column.high:g}")
         if column.kind == "count":
             note(values.notna() & (values != np.floor(values)), column.name, "is not a whole number")
+        if column.kind in ("id", "category"):
+            note(values.str.len() > LONGEST_TEXT, column.name, f"is longer than {LONGEST_TEXT:,} characters")
+            note(values.str.contains("\0", regex=False, na=False), column.name, "contains a NUL character")
     note(frame["arrival_on"] < frame["booked_on"], "arrival_on", "lies before booked_on")
     guests = frame[["adults", "children", "babies"]].fillna(0).sum(axis=1)
     note(guests == 0, "adults", "no guest at all: adults, children and babies are 0")
-    duplicated = frame["reservation_id"].notna() & frame["reservation_id"].duplicated()
-    note(duplicated, "reservation_id", "appears more than once in this load")
-    if not found:
-        return pd.DataFrame({"row": [], "column": [], "rule": []})
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(found, ignore_index=True) if found else no_problems()
+
+
+def no_problems() -> pd.DataFrame:
+    """What `violations` gives when no rule is broken."""
+    return pd.DataFrame({"row": [], "column": [], "rule": []})

@@ -12,9 +12,11 @@ from typing import cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from cancellations.domain.events import OutlookPublished
 from cancellations.domain.promotion import Kind, Trial
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict
 from cancellations.errors import BadInput
+from cancellations.mail.outlook import outlook_tables
 from cancellations.mail.wording import one_line, version, words
 from cancellations.ports import Letter
 from cancellations.settings import Mail
@@ -69,7 +71,7 @@ class ColumnLine:
 
 
 def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = None) -> EmailMessage:
-    """The mail of a letter, from `mail.sender` to `mail.owners`.
+    """The mail of a letter, from `mail.sender` to `mail.owners`, or to the readers that its message names.
 
     `environment` stands in front of the subject when it is not empty; `now` (aware, UTC) is the Date,
     the wall clock's when it is not given. The Message-ID is derived from the message's id, so that a
@@ -80,7 +82,8 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
     report = stored.report if stored else None
     said = words(message.topic, message.payload, report, trial)
     reasons = stored.decision.reasons if stored else message.payload.get("reasons", ())
-    subject = trial.kind.value if trial else "drift"
+    published = message.topic == OutlookPublished.topic
+    subject = trial.kind.value if trial else "outlook" if published else "drift"
     cid = f"picture.{one_line(message.id)}@cancellations"
     context = {
         "words": said,
@@ -92,6 +95,7 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
         "left_out": max(0, len(_notable(report)) - COLUMNS_SHOWN) if report else 0,
         "trial": _trial_lines(trial) if trial else [],
         "subject": subject,
+        "outlook": outlook_tables(message.payload) if published else None,
         # A mail is a place where people click: nothing but web addresses becomes a link.
         "links": {one_line(k): v for k, v in letter.links.items() if v.startswith(("http://", "https://"))},
         "cid": cid if letter.picture else None,
@@ -101,9 +105,11 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
     out = EmailMessage()
     out["Subject"] = one_line(f"[{environment}] {said.subject}" if environment else said.subject)
     out["From"] = _address(mail.sender, "CANCELLATIONS_MAIL__SENDER")
-    if not mail.owners:
-        raise BadInput("nobody would get this mail: CANCELLATIONS_MAIL__OWNERS is empty. Name at least one address.")
-    out["To"] = [_address(owner, "CANCELLATIONS_MAIL__OWNERS") for owner in mail.owners]
+    setting = "CANCELLATIONS_OUTLOOK__READERS" if published else "CANCELLATIONS_MAIL__OWNERS"
+    readers = message.payload["readers"] if published else mail.owners
+    if not readers:
+        raise BadInput(f"nobody would get this mail: {setting} is empty. Name at least one address.")
+    out["To"] = [_address(reader, setting) for reader in readers]
     out["Date"] = format_datetime(now or datetime.now(UTC))
     out["Message-ID"] = f"<{one_line(message.id)}@cancellations>"
     out["Auto-Submitted"] = "auto-generated"
@@ -121,7 +127,7 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
             "png",
             cid=f"<{cid}>",
             disposition="inline",
-            filename="trial.png" if trial else "drift.png",
+            filename="trial.png" if trial else f"{subject}.png",
         )
     return out
 

@@ -13,7 +13,7 @@ from cancellations.mail.wording import one_line
 from cancellations.ports import Letter
 from cancellations.settings import Mail
 
-_WRONG_ADDRESS = "Correct CANCELLATIONS_MAIL__OWNERS if an address is wrong."
+_WRONG_ADDRESS = "Correct CANCELLATIONS_MAIL__OWNERS, or CANCELLATIONS_OUTLOOK__READERS, if an address is wrong."
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class SmtpMailer:
         were refused, the others have the mail. Raises `BadInput` when the mail cannot be written.
         """
         message = write(letter, self.mail, self.environment)
+        asked = len(message["To"].addresses)
         try:
             with closing(self._connect()) as server:
                 if self.mail.security == "starttls":
@@ -55,8 +56,8 @@ class SmtpMailer:
             raise ServiceDown(f"{self._place} did not take the mail: {self._cause(error)}") from error
         if refused:
             raise ServiceDown(
-                f"{self._place} took the mail for {len(self.mail.owners) - len(refused)} of"
-                f" {len(self.mail.owners)} owners; it refused {_answers(refused)}. {_WRONG_ADDRESS}"
+                f"{self._place} took the mail for {asked - len(refused)} of"
+                f" {asked} owners; it refused {_answers(refused)}. {_WRONG_ADDRESS}"
             )
 
     @property

@@ -18,6 +18,7 @@ from cancellations.domain.events import (
     ChallengerRegistered,
     ChampionChanged,
     DriftDetected,
+    OutlookPublished,
     RetrainDue,
     RetrainFailed,
     RetrainRejected,
@@ -419,6 +420,53 @@ def _ended(story: Story) -> Words:
     )
 
 
+def _outlook(story: Story) -> Words:
+    fact = story.fact
+    week, fortnight = (row for row in fact["weeks"] if row["hotel"] == "all")
+    unsure = f"{fact['share']:.0%}"
+    number = fact["unscored"]
+    who = "1 open booking has" if number == 1 else f"{number:,} open bookings have"
+    left_out = f" {who} no score yet; left out here." if number else ""
+    return Words(
+        Tone.NEWS,
+        # The sign stands first: folded behind other words it would be told with two spaces.
+        f"{_money_at_risk(week, fact, '', ': ')}{_rooms_at_risk(week)} expected to cancel"
+        f" in the next {week['days']} nights",
+        f"Of {week['on_books']:,} room nights on the books for the next {week['days']} nights"
+        f" {week['expected']:,.0f} are expected to cancel"
+        f" ({week['expected_low']:,.0f} to {week['expected_high']:,.0f}){_money_at_risk(week, fact)}.",
+        (
+            (
+                "The fortnight",
+                f"{_rooms_at_risk(fortnight)} expected to cancel in the next {fortnight['days']} nights"
+                f" ({fortnight['expected_low']:,.0f} to {fortnight['expected_high']:,.0f})"
+                f"{_money_at_risk(fortnight, fact)}.",
+            ),
+            (
+                "How sure this is",
+                f"The intervals should hold what happens {unsure} of the time. Counted are bookings on the books in"
+                f" the morning of {fact['as_of']}: nobody who has yet to book, no guest who is in the house."
+                f"{left_out}",
+            ),
+        ),
+        (
+            Step("cancellations scores export --to FOLDER", "writes every booking, night and risk as CSV"),
+            Step("cancellations scores outlook", "shows the coming fortnight night by night"),
+            STATUS,
+        ),
+    )
+
+
+def _rooms_at_risk(row: Payload) -> str:
+    return f"{row['expected']:,.0f} of {row['on_books']:,} room nights"
+
+
+def _money_at_risk(row: Payload, fact: Payload, before: str = "; ", behind: str = "") -> str:
+    if row["at_risk"] is None:
+        return ""
+    return f"{before}{fact['currency']}\u00a0{row['at_risk']:,.0f} at risk{behind}"
+
+
 WORDING: dict[str, Callable[[Story], Words]] = {
     DriftDetected.topic: _drift,
     RetrainDue.topic: _due,
@@ -428,6 +476,7 @@ WORDING: dict[str, Callable[[Story], Words]] = {
     ChampionChanged.topic: _changed,
     ApprovalNeeded.topic: _approval,
     TrialEnded.topic: _ended,
+    OutlookPublished.topic: _outlook,
 }
 
 

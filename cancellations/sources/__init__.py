@@ -1,1 +1,1 @@
-"""Where reservations come from: the public hotel file, the simulator, and the search for either."""
+"""Where reservations come from: tables read by a mapping, the simulator, and the search for either."""

@@ -12,7 +12,7 @@ import httpx
 
 from cancellations.errors import BadInput
 from cancellations.settings import PublicData, Settings
-from cancellations.sources.public_file import PublicFile
+from cancellations.sources.mapped import MappedTable, open_table
 from cancellations.sources.simulator import Drift, DriftKind, Simulator
 
 # How the simulated world is named where a path would stand.
@@ -36,7 +36,7 @@ def find(
     settings: Settings,
     say: Callable[[str], None],
     folders: Sequence[Path] | None = None,
-) -> PublicFile | Simulator:
+) -> MappedTable | Simulator:
     """The first source that can be had, and one line to `say` that tells which and why.
 
     In this order: `data`; `../shared/data/hotel_bookings.parquet` seen from one of `folders` (the
@@ -70,8 +70,8 @@ def find(
     return _file(kept, settings, f"downloaded from {public.url}, its checksum is right", say)
 
 
-def _file(path: Path, settings: Settings, why: str, say: Callable[[str], None]) -> PublicFile | Simulator:
-    source = PublicFile(path, max_lead_days=settings.max_lead_days)
+def _file(path: Path, settings: Settings, why: str, say: Callable[[str], None]) -> MappedTable:
+    source = open_table(path, settings.mapping)
     limit = "" if settings.max_lead_days is None else f", at most {settings.max_lead_days} days of lead"
     say(f"data: {path} ({why}{limit})")
     return source
@@ -82,7 +82,7 @@ def simulated(max_lead_days: int | None) -> Simulator:
     return Simulator(SIMULATED_FROM, SIMULATED_DAYS, SIMULATOR_SEED, SIMULATED_DRIFTS, max_lead_days=max_lead_days)
 
 
-def _simulator(settings: Settings, why: str, say: Callable[[str], None]) -> PublicFile | Simulator:
+def _simulator(settings: Settings, why: str, say: Callable[[str], None]) -> Simulator:
     source = simulated(settings.max_lead_days)
     say(f"data: {source.name}, because {why}")
     return source

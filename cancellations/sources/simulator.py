@@ -8,6 +8,7 @@ simulation grows or when a later drift is added.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -16,9 +17,9 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from cancellations.domain.reservation import NAMES, OUTCOME_NAMES, Status, coerce
+from cancellations.domain.reservation import COLUMNS, NAMES, OUTCOME_NAMES, Column, Status, coerce, no_problems, sized
 from cancellations.errors import BadInput
-from cancellations.ports import SourceBatch
+from cancellations.ports import SourceBatch, Undated
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Drift:
 def simulate(start: date, days: int, seed: int, drifts: Sequence[Drift] = ()) -> pd.DataFrame:
     """Reservations booked on `days` days from `start`, in order of booking, with how each ends.
 
-    Columns: `domain.reservation.NAMES`, `status` and `known_on` (every booking has an outcome, also
+    Columns: `domain.reservation.NAMES`, `group_size`, `status` and `known_on` (every booking has an outcome, also
     one of the future), and `true_probability`, the odds that it was drawn by. Some 163 rows a day.
     """
     if days < 1:
@@ -129,7 +130,8 @@ def simulate(start: date, days: int, seed: int, drifts: Sequence[Drift] = ()) ->
     table = pd.DataFrame({name: np.concatenate([d[name] for d in drawn]) for name in drawn[0]})
     told = table[["status", "true_probability"]]
     known_on = table["known_on"].astype("datetime64[us]")
-    return coerce(table).assign(status=told["status"].astype("str"), known_on=known_on, **told[["true_probability"]])
+    reservations = sized(coerce(table))
+    return reservations.assign(status=told["status"].astype("str"), known_on=known_on, **told[["true_probability"]])
 
 
 class Simulator:
@@ -156,6 +158,22 @@ class Simulator:
         changes = "".join(f", {d}" for d in drifts)
         return f"simulator (seed {seed}, booked {self.first} to {self.last}{changes})"
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return COLUMNS
+
+    @property
+    def mapping(self) -> str:
+        return ""
+
+    @property
+    def undated(self) -> Undated:
+        return Undated.MATURITY
+
+    def fingerprint(self) -> str | None:
+        """Of what it is drawn from: the same arguments give the same world."""
+        return hashlib.sha256(repr((self._arguments, self._longest_lead)).encode()).hexdigest()
+
     def batches(self) -> Iterator[SourceBatch]:
         table = simulate(*self._arguments)
         lead = (table["arrival_on"] - table["booked_on"]).dt.days
@@ -163,7 +181,8 @@ class Simulator:
         table.index = pd.RangeIndex(1, len(table) + 1)
         for first in range(0, len(table), self._batch_rows):
             rows = table.iloc[first : first + self._batch_rows]
-            yield SourceBatch(rows[[*NAMES, "status", "known_on"]], rows[list(NAMES)], rows[list(OUTCOME_NAMES)])
+            raw, outcomes = rows[[*NAMES, "status", "known_on"]], rows[list(OUTCOME_NAMES)]
+            yield SourceBatch(raw, rows[list(NAMES)], outcomes, no_problems())
 
 
 def _table(values: Sequence[float]) -> np.ndarray:

@@ -1,22 +1,40 @@
-"""Reservations, their outcomes, what was read and what was set aside."""
+"""Reservations and their outcomes, what corrections replaced, and the tally of agents and companies."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Table, and_, func, insert, not_, or_, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 
-from cancellations.domain.reservation import OUTCOME_NAMES
+from cancellations.domain import reservation
+from cancellations.domain.features import AGENT, ALL, COMPANY, KEPT, TALLY
+from cancellations.domain.labels import CANCELLED
+from cancellations.domain.reservation import GROUP_SIZE, OUTCOME_NAMES
 from cancellations.errors import BadInput
-from cancellations.ports import LoadCounts, QuarantinedRow, Upserted
+from cancellations.ports import Upserted
 from cancellations.store import tables
 from cancellations.store.bulk import BulkTransaction, frame, raw
-from cancellations.store.records import plain
+from cancellations.store.extras import pack, unpack
+from cancellations.store.tables import Identifier
 
 BOOKING_ORDER: tuple[ColumnElement[object], ...] = (
     tables.reservations.c.booked_on,
@@ -35,15 +53,37 @@ def open_on(day: date) -> ColumnElement[bool]:
 class Bookings(BulkTransaction):
     """The part of `ports.UnitOfWork` that knows bookings."""
 
-    def upsert_reservations(self, reservations: pd.DataFrame) -> Upserted:
-        return self._upsert(tables.reservations, reservations)
+    def declare_columns(self, columns: Sequence[reservation.Column], now: datetime) -> None:
+        if not columns:
+            return
+        rows = [{"name": c.name, "kind": c.kind, "declared_at": now} for c in columns]
+        self._write(self._insert(tables.extra_columns).on_conflict_do_nothing(), rows)
+        known = {c.name: c.kind for c in self.extra_columns()}
+        for column in columns:
+            if known[column.name] != column.kind:
+                raise BadInput(
+                    f"the feature {column.name!r} is a {known[column.name]} in this store, and a {column.kind} in the"
+                    " mapping; give it its earlier kind, or another name"
+                )
 
-    def record_outcomes(self, outcomes: pd.DataFrame) -> int:
-        done = self._upsert(tables.outcomes, outcomes[list(OUTCOME_NAMES)])
-        return done.loaded + done.updated
+    def extra_columns(self) -> tuple[reservation.Column, ...]:
+        query = select(tables.extra_columns.c.name, tables.extra_columns.c.kind).order_by(tables.extra_columns.c.name)
+        return tuple(reservation.Column(row.name, row.kind) for row in self._read(query))
 
-    def _upsert(self, table: Table, rows: pd.DataFrame) -> Upserted:
-        """Writes new and different rows; the counts are what the database did."""
+    def upsert_reservations(self, reservations: pd.DataFrame, load: int | None = None) -> Upserted:
+        scored = select(1).where(tables.features.c.reservation_id == tables.reservations.c.reservation_id).exists()
+        rows = pack(reservations, self.extra_columns())
+        return self._upsert(tables.reservations, rows, tables.corrections, scored, load)
+
+    def record_outcomes(self, outcomes: pd.DataFrame, load: int | None = None) -> Upserted:
+        rows = outcomes[list(OUTCOME_NAMES)]
+        return self._upsert(tables.outcomes, rows, tables.outcome_corrections, literal(value=True), load)
+
+    def _upsert(
+        self, table: Table, rows: pd.DataFrame, kept: Table, keep: ColumnElement[bool], load: int | None
+    ) -> Upserted:
+        """Writes new and different rows, and what they replace into `kept` where `keep` holds; the counts
+        are what the database did."""
         twice = rows["reservation_id"].duplicated()
         if twice.any():
             raise BadInput(
@@ -53,43 +93,112 @@ class Bookings(BulkTransaction):
         if rows.empty:
             return Upserted(0, 0, 0)
         columns = list(table.columns)
-        values = columns[1:]
-        self._lock_table(table)
-        with self._staged(columns, rows) as staged:
-            changed = (
-                update(table)
-                .where(table.c.reservation_id == staged.c.reservation_id)
-                .where(or_(*(c.is_distinct_from(staged.c[c.name]) for c in values)))
-                .values({c.name: staged.c[c.name] for c in values})
-            )
-            updated = self._write(changed)
-            rest = select(staged).order_by(staged.c.reservation_id)
-            new = self._insert(table).from_select([c.name for c in columns], rest).on_conflict_do_nothing()
-            loaded = self._write(new)
-        return Upserted(loaded=loaded, unchanged=len(rows) - loaded - updated, updated=updated)
+        # The size of its group is what it was when the booking came.
+        compared = [c.name for c in columns[1:] if c.name != GROUP_SIZE]
+        # Whoever writes either holds both, so that no tally misses what another one just writes.
+        self._lock_table(tables.reservations)
+        self._lock_table(tables.outcomes)
+        with self._staged(columns, rows) as staged, self._changed(table, staged, compared) as changed:
+            new = self._read(select(func.count()).where(~changed.c.there)).scalar_one()
+            updated = self._read(select(func.count()).where(changed.c.there)).scalar_one()
+            if new or updated:
+                with self._moving(table, changed):
+                    if updated:
+                        self._keep(table, changed, kept, keep, load)
+                    wanted = (
+                        select(*staged.columns)
+                        .join(changed, changed.c.reservation_id == staged.c.reservation_id)
+                        .order_by(staged.c.reservation_id)
+                    )
+                    insert = self._insert(table).from_select([c.name for c in columns], wanted.where(_always()))
+                    written = {name: insert.excluded[name] for name in compared}
+                    self._write(insert.on_conflict_do_update(index_elements=["reservation_id"], set_=written))
+        return Upserted(loaded=new, unchanged=len(rows) - new - updated, updated=updated)
 
-    def add_quarantined(self, rows: Sequence[QuarantinedRow], now: datetime) -> int:
-        records = [
-            {
-                "source": r.source,
-                "row": int(r.row),
-                "digest": hashlib.sha256(json.dumps(plain(r.values), sort_keys=True).encode()).hexdigest(),
-                "problems": r.problems,
-                "values": r.values,
-                "recorded_at": now,
-            }
-            for r in rows
-        ]
-        return self._write(self._insert(tables.quarantine).on_conflict_do_nothing(), records) if records else 0
+    @contextmanager
+    def _changed(self, table: Table, staged: Table, compared: Sequence[str]) -> Iterator[Table]:
+        """The ids of staged rows that are new, or differ from what is `there`."""
+        different = or_(*(table.c[name].is_distinct_from(staged.c[name]) for name in compared))
+        there = table.c.reservation_id.is_not(None)
+        rows = (
+            select(staged.c.reservation_id, there)
+            .select_from(staged.outerjoin(table, table.c.reservation_id == staged.c.reservation_id))
+            .where(or_(~there, different))
+        )
+        with self._temporary("changed", [Column("reservation_id", Identifier), Column("there", Boolean)]) as changed:
+            self._write(changed.insert().from_select(["reservation_id", "there"], rows))
+            yield changed
 
-    def add_load(self, counts: LoadCounts, span: tuple[date | None, date | None], now: datetime) -> None:
-        values = {**asdict(counts), "span_from": span[0], "span_until": span[1], "recorded_at": now}
-        self._write(insert(tables.loads).values(values))
+    def _keep(self, table: Table, changed: Table, kept: Table, keep: ColumnElement[bool], load: int | None) -> None:
+        """Puts rows that are about to be replaced among the corrections, behind earlier ones of theirs."""
+        earlier = kept.alias("earlier")
+        number = select(func.count() + 1).where(earlier.c.reservation_id == table.c.reservation_id).scalar_subquery()
+        values = [c.name for c in kept.columns if c.name in table.columns and c.name != "reservation_id"]
+        rows = (
+            select(table.c.reservation_id, number, *(table.c[name] for name in values), literal(load, Integer))
+            .join(changed, changed.c.reservation_id == table.c.reservation_id)
+            .where(changed.c.there, keep)
+        )
+        self._write(kept.insert().from_select(["reservation_id", "number", *values, "load"], rows))
 
-    def loads(self, limit: int = 20) -> list[LoadCounts]:
-        names = [field.name for field in fields(LoadCounts)]
-        newest = select(*(tables.loads.c[name] for name in names)).order_by(tables.loads.c.number.desc()).limit(limit)
-        return [LoadCounts(**row._mapping) for row in reversed(self._read(newest).all())]
+    @contextmanager
+    def _moving(self, table: Table, changed: Table) -> Iterator[None]:
+        """Moves the changed bookings in the tallies from where they are before the block to where they are after."""
+        places = [Column(AGENT, Text), Column(COMPANY, Text), *(tables.tallies.c[n] for n in TALLY[2:])]
+        with self._temporary("moved", places) as moved:
+            # A new booking was nowhere; but one whose outcome is new has been there without.
+            before = changed.c.there if table is tables.reservations else _always()
+            self._place(moved, changed, -1, before)
+            yield
+            self._place(moved, changed, 1, _always())
+            for kind, key in ((ALL, literal("")), (AGENT, moved.c[AGENT]), (COMPANY, moved.c[COMPANY])):
+                own = select(key.label("key"), moved).where(key.is_not(None)).subquery()
+                place = (own.c.key, own.c.arrival_on, own.c.lag)
+                net = cast(func.sum(own.c.bookings), Integer)
+                counted = select(literal(kind), *place, net).where(_always()).group_by(*place)
+                self._add_to_tallies(counted.having(net != 0))
+
+    def _add_to_tallies(self, rows: Select[tuple[object, ...]]) -> int:
+        """Adds bookings, which may be less than none, to tallies; `rows` like them, with a WHERE."""
+        insert = self._insert(tables.tallies).from_select(list(TALLY), rows)
+        total = {"bookings": tables.tallies.c.bookings + insert.excluded.bookings}
+        keys = [c.name for c in tables.tallies.primary_key]
+        return self._write(insert.on_conflict_do_update(index_elements=keys, set_=total))
+
+    def _place(self, moved: Table, changed: Table, sign: int, which: ColumnElement[bool]) -> None:
+        """Notes where the tallies count changed bookings, as they are written now, with a sign."""
+        places = self._places().join(changed, changed.c.reservation_id == tables.reservations.c.reservation_id)
+        place = list(places.selected_columns)
+        rows = places.add_columns(sign * func.count()).where(which).group_by(*place)
+        self._write(moved.insert().from_select([c.name for c in moved.columns], rows))
+
+    def _places(self) -> Select[tuple[object, ...]]:
+        """Agent, company, arrival and lag of every booking."""
+        booking, outcome = tables.reservations.c, tables.outcomes.c
+        days = self._days(booking.arrival_on, outcome.known_on)
+        lag = case((outcome.status.in_(CANCELLED), case((days > 0, days), else_=0)), else_=KEPT)
+        return (
+            select(booking.agent, booking.company, booking.arrival_on, lag.label("lag"))
+            .select_from(tables.reservations)
+            .outerjoin(tables.outcomes, outcome.reservation_id == booking.reservation_id)
+        )
+
+    def arrivals(self, reservation_ids: pd.Series) -> pd.Series:
+        columns = [tables.reservations.c.reservation_id, tables.reservations.c.arrival_on]
+        return self._by_id(columns, reservation_ids)["arrival_on"]
+
+    def recorded_outcomes(self, reservation_ids: pd.Series) -> pd.DataFrame:
+        return self._by_id([tables.outcomes.c[name] for name in OUTCOME_NAMES], reservation_ids)
+
+    def tallies(self, agents: Sequence[str], companies: Sequence[str], before: date) -> pd.DataFrame:
+        counted = tables.tallies.c
+        columns = [counted[name] for name in TALLY]
+        query = select(*raw(columns)).where(counted.arrival_on < before, counted.bookings > 0)
+        parts = [frame(self._read(query.where(counted.kind == ALL)), columns)]
+        for kind, keys in ((AGENT, agents), (COMPANY, companies)):
+            own = query.where(counted.kind == kind)
+            parts.append(frame(self._read(own.where(self._among(counted.key, keys))), columns))
+        return pd.concat(parts, ignore_index=True).astype({"lag": "int64", "bookings": "int64"})
 
     def history(self, booked_until: date, known_until: date, arriving_after: date | None = None) -> pd.DataFrame:
         columns = [*tables.reservations.columns, tables.outcomes.c.status, tables.outcomes.c.known_on]
@@ -104,7 +213,11 @@ class Bookings(BulkTransaction):
         )
         if arriving_after is not None:
             query = query.where(tables.reservations.c.arrival_on > arriving_after)
-        return frame(self._read(query), columns)
+        return self._bookings(query, columns)
+
+    def _bookings(self, query: Select[tuple[object, ...]], columns: Sequence[Column[object]]) -> pd.DataFrame:
+        """Rows of a SELECT of `raw(columns)` that holds reservations, the declared columns among them."""
+        return unpack(frame(self._read(query), columns), self.extra_columns())
 
     def outcomes_until(self, known_until: date) -> date | None:
         known_on = tables.outcomes.c.known_on
@@ -116,3 +229,8 @@ class Bookings(BulkTransaction):
         last = select(func.max(tables.reservations.c.booked_on)).scalar_subquery()
         earliest, latest = tuple(self._read(select(first, last)).one())
         return None if earliest is None else (earliest, latest)
+
+
+def _always() -> ColumnElement[bool]:
+    # SQLite takes the ON of ON CONFLICT for that of a join unless a WHERE stands between.
+    return literal(value=True)

@@ -6,20 +6,36 @@ SQL compares and moves them. On the way back each column is made at once, with i
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Column, ColumnElement, CursorResult, Date, Double, Integer, MetaData, Table, Text, type_coerce
+import pyarrow as pa
+import pyarrow.csv
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    CursorResult,
+    Date,
+    DateTime,
+    Double,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    select,
+    type_coerce,
+)
 from sqlalchemy.types import TypeEngine
 
 from cancellations.store.engine import translated
 from cancellations.store.tables import Instant
 from cancellations.store.transaction import Transaction
 
-# Rows turned into Python objects at a time: bounds memory, costs no speed.
+# Rows on their way into the database at a time: bounds memory, costs no speed.
 CHUNK = 50_000
 
 
@@ -29,27 +45,61 @@ class BulkTransaction(Transaction):
     @contextmanager
     def _staged(self, columns: Sequence[Column[Any]], frame: pd.DataFrame) -> Iterator[Table]:
         """A temporary table with the rows of `frame`, for as long as the block lasts."""
+        with self._temporary("staged", columns) as table:
+            fill = self._insert_rows if self._sqlite else self._copy_rows
+            with translated(self._connection.engine.url):
+                for start in range(0, len(frame), CHUNK):
+                    fill(table, frame.iloc[start : start + CHUNK])
+            yield table
+
+    @contextmanager
+    def _temporary(self, name: str, columns: Sequence[Column[Any]]) -> Iterator[Table]:
+        """An empty table of this connection, for as long as the block lasts."""
         self._lock()
-        table = Table("staged", MetaData(), *(Column(c.name, c.type) for c in columns), prefixes=["TEMPORARY"])
+        table = Table(name, MetaData(), *(Column(c.name, c.type) for c in columns), prefixes=["TEMPORARY"])
         with translated(self._connection.engine.url):
             table.create(self._connection, checkfirst=False)
-            for start in range(0, len(frame), CHUNK):
-                part = frame.iloc[start : start + CHUNK]
-                self._fill(table, list(zip(*(_cells(part[c.name], c.type) for c in columns), strict=True)))
         # After an error the rollback takes the table away.
         yield table
         with translated(self._connection.engine.url):
             table.drop(self._connection, checkfirst=False)
 
-    def _fill(self, table: Table, rows: list[tuple[Any, ...]]) -> None:
-        if self._sqlite:
-            places = ", ".join("?" * len(table.columns))
-            self._connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({places})", rows)
-            return
+    def _by_id(
+        self, columns: Sequence[Column[Any]], reservation_ids: pd.Series, *conditions: ColumnElement[bool]
+    ) -> pd.DataFrame:
+        """Rows of the given bookings, indexed by the first of `columns`, the reservation_id."""
+        ids = reservation_ids.dropna().astype(object).drop_duplicates().tolist()
+        query = select(*raw(columns)).where(*conditions, self._among(columns[0], ids))
+        return frame(self._read(query), columns).set_index("reservation_id")
+
+    def _insert_rows(self, table: Table, part: pd.DataFrame) -> None:
+        missing = pd.Series(np.nan, index=part.index)
+        rows = zip(*(_cells(part.get(c.name, missing), c.type) for c in table.columns), strict=True)
+        places = ", ".join("?" * len(table.columns))
+        self._connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({places})", list(rows))
+
+    def _copy_rows(self, table: Table, part: pd.DataFrame) -> None:
+        nothing = pa.nulls(len(part))
+        cells = [_arrow(part[c.name], c.type) if c.name in part else nothing for c in table.columns]
+        text = io.BytesIO()
+        # Arrow quotes texts and leaves what is missing empty: PostgreSQL's CSV tells "" from NULL so, too.
+        pyarrow.csv.write_csv(
+            pa.table(cells, names=[c.name for c in table.columns]), text, pyarrow.csv.WriteOptions(include_header=False)
+        )
         driver: Any = self._connection.connection.driver_connection
-        with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+        with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} FROM STDIN (FORMAT CSV)") as copy:
+            copy.write(text.getbuffer())
+
+
+def _arrow(values: pd.Series, kind: TypeEngine[Any]) -> pa.Array:
+    """A column as PostgreSQL reads it in CSV, null where it is missing."""
+    if isinstance(kind, Date):
+        return pa.array(pd.to_datetime(values), from_pandas=True).cast(pa.date32())
+    if isinstance(kind, Integer):
+        return pa.array(values.astype("float64"), from_pandas=True).cast(pa.int64(), safe=False)
+    if isinstance(kind, Double):
+        return pa.array(values.astype("float64"), from_pandas=True)
+    return pa.array(values.astype("str"), pa.string(), from_pandas=True)
 
 
 def _cells(values: pd.Series, kind: TypeEngine[Any]) -> list[Any]:
@@ -74,18 +124,23 @@ def raw(columns: Sequence[Column[Any]]) -> list[ColumnElement[Any]]:
 
 
 def frame(result: CursorResult[Any], columns: Sequence[Column[Any]]) -> pd.DataFrame:
-    """All rows of a SELECT of `raw(columns)`: dates `datetime64[us]`, numbers `float64`, text `str`,
+    """All rows of a SELECT of `columns`: dates `datetime64[us]`, numbers `float64`, text `str`,
     instants `datetime64[us, UTC]`."""
-    rows = result.all()
+    cursor = result.cursor
+    assert cursor is not None, "a SELECT has rows"
+    # The driver's tuples as they are: SQLAlchemy would make an object of each row.
+    rows = cursor.fetchall()
     cells = zip(*rows, strict=True) if rows else [()] * len(columns)
     return pd.DataFrame({c.name: _series(values, c.type) for c, values in zip(columns, cells, strict=True)})
 
 
 def _series(values: Sequence[Any], kind: TypeEngine[Any]) -> pd.Series:
+    if isinstance(kind, Instant | DateTime):
+        return pd.Series(pd.to_datetime(pd.Series(values, dtype=object), utc=True).astype("datetime64[us, UTC]"))
     if isinstance(kind, Date):
-        return pd.Series(np.array(values, dtype="datetime64[D]").astype("datetime64[us]"))
+        # Text on SQLite, dates on PostgreSQL.
+        days = pa.array(values).cast(pa.date32())
+        return days.cast(pa.timestamp("us")).to_pandas()
     if isinstance(kind, Integer | Double):
-        return pd.Series(np.array(values, dtype="float64"))
-    if isinstance(kind, Instant):
-        return pd.Series(pd.DatetimeIndex(values, dtype="datetime64[us, UTC]"))
-    return pd.Series(values, dtype="str")
+        return pd.Series(pa.array(values, pa.float64()).to_numpy(zero_copy_only=False))
+    return pd.Series(pa.array(values, pa.string()).to_pandas(), dtype="str")

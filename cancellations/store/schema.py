@@ -48,7 +48,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
         before = _current(connection)
         _require_known(before, parsed)
         command.upgrade(_config(connection), "head")
-        return before, _head()
+        return before, head()
 
 
 def revision(url: str) -> str | None:
@@ -70,10 +70,10 @@ def require_current(url: URL) -> None:
         require_writable(path)
     found = _revision(url)
     _require_known(found, url)
-    if found != _head():
+    if found != head():
         where = path or url.render_as_string(hide_password=True)
         state = f"the schema of an earlier version ({found})" if found else "no schema yet"
-        raise BadInput(f"The store at {where} has {state}. Run `cancellations init` to bring it to {_head()}.")
+        raise BadInput(f"The store at {where} has {state}. Run `cancellations init` to bring it to {head()}.")
 
 
 @contextmanager
@@ -132,7 +132,8 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _head() -> str:
+def head() -> str:
+    """This version's revision."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None, "the package lacks its migrations"
     return head
@@ -143,5 +144,5 @@ def _require_known(found: str | None, url: URL) -> None:
     if found is not None and found not in known:
         raise BadInput(
             f"The store at {url.render_as_string(hide_password=True)} was written by a newer version of the project"
-            f" (schema {found}; this one knows up to {_head()}). Install that version, or choose another home folder."
+            f" (schema {found}; this one knows up to {head()}). Install that version, or choose another home folder."
         )

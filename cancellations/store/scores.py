@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any
 
 import pandas as pd
-from sqlalchemy import Column, ColumnElement, literal, select, tuple_
+from sqlalchemy import ColumnElement, func, literal, select, tuple_
 
-from cancellations.domain.features import CATEGORICAL, FEATURES
+from cancellations.domain.features import CORE, FEATURES
 from cancellations.store import tables
-from cancellations.store.bookings import BOOKING_ORDER
-from cancellations.store.bulk import BulkTransaction, frame, raw
+from cancellations.store.bookings import BOOKING_ORDER, Bookings
+from cancellations.store.bulk import raw
+from cancellations.store.extras import pack, unpack
 
-# SQLite takes at most 32,766 parameters in one statement.
-IDS_AT_ONCE = 10_000
-
-_FEATURES = [tables.features.c[name] for name in FEATURES]
+_FEATURES = [*(tables.features.c[name] for name in FEATURES), tables.features.c.extras]
 
 
-class Scores(BulkTransaction):
+class Scores(Bookings):
     """The part of `ports.UnitOfWork` that knows features and predictions."""
 
     def features(self, reservation_ids: pd.Series) -> pd.DataFrame:
         found = self._by_id([tables.features.c.reservation_id, *_FEATURES], reservation_ids)
+        extras = self.extra_columns()
         # What `domain.features.build` gives, so that a model cannot tell the two apart.
-        return found.astype(dict.fromkeys(CATEGORICAL, object))
+        names = CORE.extended(extras)
+        return unpack(found, extras)[list(names.names)].astype(dict.fromkeys(names.categorical, object))
 
     def add_features(self, features: pd.DataFrame, now: datetime) -> int:
         if features.empty:
             return 0
         given = [tables.features.c.reservation_id, *_FEATURES]
-        with self._staged(given, features.rename_axis("reservation_id").reset_index()) as staged:
+        rows = pack(features.rename_axis("reservation_id").reset_index(), self.extra_columns())
+        with self._staged(given, rows) as staged:
             # One order for everybody: two writers wait for each other instead of deadlocking.
-            rows = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
+            new = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
             names = [*(c.name for c in given), "stored_at"]
-            return self._write(self._insert(tables.features).from_select(names, rows).on_conflict_do_nothing())
+            return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
+
+    def unscored_days(
+        self, version: str, booked_after: date | None, booked_until: date, arriving_after: date | None = None
+    ) -> pd.Series:
+        booked_on = tables.reservations.c.booked_on
+        wanted = _unscored(version, booked_after, booked_until, arriving_after)
+        query = select(*raw([booked_on]), func.count()).where(*wanted).group_by(booked_on).order_by(booked_on)
+        rows = self._read(query).all()
+        days = pd.DatetimeIndex([row[0] for row in rows], dtype="datetime64[us]")
+        return pd.Series([row[1] for row in rows], index=days, dtype="int64")
 
     def unscored(
         self,
@@ -47,19 +56,11 @@ class Scores(BulkTransaction):
         limit: int,
         arriving_after: date | None = None,
     ) -> pd.DataFrame:
-        done = select(1).where(
-            tables.predictions.c.model_version == version,
-            tables.predictions.c.reservation_id == tables.reservations.c.reservation_id,
-        )
-        query = select(*raw(list(tables.reservations.columns))).where(tables.reservations.c.booked_on <= booked_until)
-        if booked_after is not None:
-            query = query.where(tables.reservations.c.booked_on > booked_after)
+        columns = list(tables.reservations.columns)
+        query = select(*raw(columns)).where(*_unscored(version, booked_after, booked_until, arriving_after))
         if after is not None:
             query = query.where(tuple_(*BOOKING_ORDER) > tuple_(*(literal(k) for k in after)))
-        if arriving_after is not None:
-            query = query.where(tables.reservations.c.arrival_on > arriving_after)
-        query = query.where(~done.exists()).order_by(*BOOKING_ORDER).limit(limit)
-        return frame(self._read(query), list(tables.reservations.columns))
+        return self._bookings(query.order_by(*BOOKING_ORDER).limit(limit), columns)
 
     def add_predictions(self, version: str, predictions: pd.DataFrame, scored_as_of: date, now: datetime) -> int:
         if predictions.empty:
@@ -86,20 +87,23 @@ class Scores(BulkTransaction):
             .where(tables.reservations.c.booked_on.between(booked_from, booked_until))
             .order_by(*BOOKING_ORDER)
         )
-        return frame(self._read(query), columns)
+        return self._bookings(query, columns)
 
     def predictions(self, version: str, reservation_ids: pd.Series) -> pd.Series:
         columns = [tables.predictions.c.reservation_id, tables.predictions.c.probability]
         return self._by_id(columns, reservation_ids, tables.predictions.c.model_version == version)["probability"]
 
-    def _by_id(
-        self, columns: Sequence[Column[Any]], reservation_ids: pd.Series, *conditions: ColumnElement[bool]
-    ) -> pd.DataFrame:
-        """Rows of the given bookings, indexed by the first of `columns`, the reservation_id."""
-        ids = reservation_ids.dropna().astype(object).drop_duplicates().tolist()
-        query = select(*columns).where(*conditions)
-        parts = [
-            frame(self._read(query.where(columns[0].in_(ids[i : i + IDS_AT_ONCE]))), columns)
-            for i in range(0, max(len(ids), 1), IDS_AT_ONCE)
-        ]
-        return pd.concat(parts, ignore_index=True).set_index("reservation_id")
+
+def _unscored(
+    version: str, booked_after: date | None, booked_until: date, arriving_after: date | None
+) -> list[ColumnElement[bool]]:
+    booking = tables.reservations.c
+    done = select(1).where(
+        tables.predictions.c.model_version == version, tables.predictions.c.reservation_id == booking.reservation_id
+    )
+    wanted = [booking.booked_on <= booked_until, ~done.exists()]
+    if booked_after is not None:
+        wanted.append(booking.booked_on > booked_after)
+    if arriving_after is not None:
+        wanted.append(booking.arrival_on > arriving_after)
+    return wanted

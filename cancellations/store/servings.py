@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, FromClause, Text, and_, case, func, litera
 
 from cancellations.domain.comparison import Arm
 from cancellations.domain.promotion import Kind
+from cancellations.domain.reservation import GROUP
 from cancellations.store import tables
 from cancellations.store.bookings import open_on
 from cancellations.store.bulk import BulkTransaction, frame, raw
@@ -23,8 +24,9 @@ class Servings(BulkTransaction, Ledger, Trials):
     def unassigned(self, trial_id: str, as_of: date) -> pd.Series:
         reservation_id = tables.reservations.c.reservation_id
         assigned = select(1).where(tables.arms.c.trial_id == trial_id, tables.arms.c.reservation_id == reservation_id)
-        query = select(reservation_id).where(open_on(as_of), ~assigned.exists()).order_by(reservation_id)
-        return frame(self._read(query), [reservation_id])["reservation_id"]
+        query = select(reservation_id).where(open_on(as_of), ~assigned.exists())
+        # Sorted here: for ORDER BY SQLite would go through all bookings along their key.
+        return frame(self._read(query), [reservation_id])["reservation_id"].sort_values(ignore_index=True)
 
     def add_arms(self, trial_id: str, arms: Mapping[str, Arm]) -> int:
         if not arms:
@@ -89,8 +91,9 @@ class Servings(BulkTransaction, Ledger, Trials):
         booking, score = tables.reservations.c, tables.scores.c
         columns = [
             booking.reservation_id,
-            booking.booked_on,
-            booking.arrival_on,
+            *(booking[name] for name in GROUP),
+            booking.deposit_type,
+            booking.price,
             score.probability,
             score.model_version,
             score.arm,
@@ -102,6 +105,6 @@ class Servings(BulkTransaction, Ledger, Trials):
             .select_from(tables.reservations)
             .join(tables.scores, score.reservation_id == booking.reservation_id)
             .where(open_on(as_of))
-            .order_by(booking.reservation_id)
         )
-        return frame(self._read(query), columns).astype({"epoch": "int64"})
+        open_now = frame(self._read(query), columns).astype({"epoch": "int64"})
+        return open_now.sort_values("reservation_id", ignore_index=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    CheckConstraint,
     Column,
     Date,
     DateTime,
@@ -28,8 +29,9 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from cancellations.domain.features import CATEGORICAL, NUMERIC
 from cancellations.domain.promotion import TrialState
-from cancellations.domain.reservation import COLUMNS, Kind
+from cancellations.domain.reservation import COLUMNS, GROUP_SIZE, Kind
 from cancellations.errors import BadInput
+from cancellations.ports import LoadState
 
 
 class Instant(TypeDecorator[datetime]):
@@ -69,6 +71,7 @@ metadata = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
 
@@ -84,6 +87,9 @@ reservations = Table(
     "reservations",
     metadata,
     *(Column(c.name, _TYPES[c.kind], primary_key=c.kind == "id", nullable=not c.required) for c in COLUMNS),
+    Column(GROUP_SIZE, Integer),
+    # Columns that a mapping declares, as JSON with sorted names; NULL where there are none.
+    Column("extras", Text),
     Index(None, "booked_on", "reservation_id"),
     Index(None, "arrival_on"),
 )
@@ -98,6 +104,47 @@ outcomes = Table(
     Index(None, "known_on"),
 )
 
+# What a correction replaced, where a score had been made from it; `number` counts a booking's own.
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("reservation_id", Identifier, ForeignKey("reservations.reservation_id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    *(Column(c.name, _TYPES[c.kind]) for c in COLUMNS if c.kind != "id"),
+    Column("extras", Text),
+    Column("load", Integer),
+)
+
+outcome_corrections = Table(
+    "outcome_corrections",
+    metadata,
+    Column("reservation_id", Identifier, ForeignKey("outcomes.reservation_id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("status", Text, nullable=False),
+    Column("known_on", Date, nullable=False),
+    Column("load", Integer),
+)
+
+# `domain.features.tally` of all bookings, kept up in the transaction that writes them.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("arrival_on", Date, primary_key=True),
+    Column("lag", Integer, primary_key=True, autoincrement=False),
+    Column("bookings", Integer, nullable=False),
+)
+
+# Features beyond the canonical columns, as the first mapping that brought them declared them.
+extra_columns = Table(
+    "extra_columns",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("declared_at", Instant, nullable=False),
+)
+
 # As they were when a booking was first scored: every version sees the same.
 features = Table(
     "features",
@@ -106,6 +153,7 @@ features = Table(
     Column("stored_at", Instant, nullable=False),
     *(Column(name, Double) for name in NUMERIC),
     *(Column(name, Text) for name in CATEGORICAL),
+    Column("extras", Text),
 )
 
 # The reservation leads the key: a window is read by its bookings, not by all that a version ever scored.
@@ -127,19 +175,47 @@ quarantine = Table(
     Column("source", Text, nullable=False),
     Column("row", Integer, nullable=False),
     Column("digest", Text, nullable=False),
+    # The booking's, where it could be read; by it a later load that brings the booking ends the waiting.
+    Column("reservation_id", Identifier),
     Column("problems", JSON, nullable=False),
     Column("values", JSON, nullable=False),
+    Column("mapping", Text),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
     Column("recorded_at", Instant, nullable=False),
+    Column("settled_at", Instant),
     UniqueConstraint("source", "row", "digest"),
+    Index(None, "state", "number"),
 )
 
+# Mappings by which something was loaded, by the digest of their text.
+mappings = Table(
+    "mappings",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+)
+
+# As text, so that SQLite sees in a query that the index on it may be used.
+UNFINISHED = text(f"state = '{LoadState.RUNNING.value}'")
+
+# `content` is a digest of what is loaded, by which mapping, for which span. The unique index: a load that
+# was interrupted is found, and gone on with, by whoever loads the same again.
 loads = Table(
     "loads",
     metadata,
     _number(),
     Column("source", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("mapping", Text),
     Column("span_from", Date),
     Column("span_until", Date),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("applied", Integer, nullable=False),
+    Column("left", Integer, nullable=False),
     Column("read", Integer, nullable=False),
     Column("outside", Integer, nullable=False),
     Column("loaded", Integer, nullable=False),
@@ -147,7 +223,14 @@ loads = Table(
     Column("updated", Integer, nullable=False),
     Column("quarantined", Integer, nullable=False),
     Column("outcomes", Integer, nullable=False),
+    Column("began_at", Instant, nullable=False),
     Column("recorded_at", Instant, nullable=False),
+    CheckConstraint(
+        f"state <> '{LoadState.DONE.value}' OR read = outside + loaded + unchanged + updated + quarantined",
+        name="nothing_lost",
+    ),
+    Index(None, "source", "number"),
+    Index(None, "content", unique=True, sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
 )
 
 # --- monitor and retraining -----------------------------------------------------------------------

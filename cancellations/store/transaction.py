@@ -8,13 +8,38 @@ race is therefore decided by the write itself: a unique key, or a condition in i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import date
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Executable, Table
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Executable,
+    Integer,
+    Table,
+    Text,
+    cast,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cancellations.store.engine import translated
+
+Value = TypeVar("Value")
+
+# SQLite takes at most 32,766 parameters in one statement.
+AT_ONCE = 10_000
+
+
+def in_parts(values: Sequence[Value]) -> list[Sequence[Value]]:
+    """Values in parts that fit into one statement; none for none."""
+    return [values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE)]
 
 
 class Transaction:
@@ -54,6 +79,18 @@ class Transaction:
         if not self._sqlite:
             with translated(self._connection.engine.url):
                 self._connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+
+    def _days(self, start: ColumnElement[date], end: ColumnElement[date]) -> ColumnElement[int]:
+        """Days from one date to another, NULL if either is."""
+        if self._sqlite:
+            return cast(func.julianday(end) - func.julianday(start), Integer)
+        return type_coerce(end - start, Integer)
+
+    def _among(self, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+        """Whether a text is one of `values`: however many, they are one parameter."""
+        if self._sqlite:
+            return column.in_(select(func.json_each(json.dumps(list(values))).table_valued("value").c.value))
+        return column == func.any(literal(list(values), postgresql.ARRAY(Text)))
 
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that knows ON CONFLICT."""

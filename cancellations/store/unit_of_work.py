@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 
 from cancellations.ports import UnitOfWork
-from cancellations.store.bookings import Bookings
 from cancellations.store.decisions import Decisions
 from cancellations.store.engine import connect, parse, translated
 from cancellations.store.ledger import Leases
+from cancellations.store.loads import Loads
 from cancellations.store.outbox import Outbox
 from cancellations.store.schema import require_current
 from cancellations.store.scores import Scores
@@ -19,7 +19,7 @@ from cancellations.store.servings import Servings
 from cancellations.store.switches import Switches
 
 
-class SqlUnitOfWork(Bookings, Scores, Servings, Decisions, Leases, Outbox, Switches):
+class SqlUnitOfWork(Scores, Loads, Servings, Decisions, Leases, Outbox, Switches):
     """`ports.UnitOfWork` on one connection; see `transaction` for what it may rely on."""
 
 
@@ -32,11 +32,17 @@ class SqlStore:
 
     @contextmanager
     def begin(self) -> Iterator[UnitOfWork]:
+        with self.connection() as connection:
+            yield SqlUnitOfWork(connection)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection in a transaction of its own."""
         with translated(self._url):
             connection = self._engine.connect()
         # Closing rolls back whatever was not committed.
         with connection:
-            yield SqlUnitOfWork(connection)
+            yield connection
 
     def close(self) -> None:
         """Closes all idle connections; the store may be used again."""

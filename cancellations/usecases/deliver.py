@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
-from cancellations.domain.events import Channel, Message
+from cancellations.domain.events import Channel, Message, OutlookPublished
 from cancellations.domain.promotion import Trial, TrialState
 from cancellations.errors import CancellationsError
 from cancellations.ports import Doorbell, Letter, Mailer, OutboxEntry, Pictures, Registry, Store, StoredDecision
+from cancellations.usecases.outlook import nights_of
 
 LEASE = "deliver"
 LEASE_TTL = timedelta(minutes=5)
@@ -120,6 +121,9 @@ def _letter(
         picture = pictures.drift(decision, earlier)
     elif trial is not None and trial.evidence:
         picture = pictures.trial(trial)
+    elif message.topic == OutlookPublished.topic:
+        nights, currency = nights_of(message.payload["nights"]), str(message.payload["currency"])
+        picture = pictures.outlook(date.fromisoformat(message.payload["as_of"]), nights, currency)
     links: dict[str, str | None] = {}
     if trial is not None and trial.state is TrialState.AWAITING and trial.asked_by is not None:
         links["Answer in Prefect"] = run_address(trial.asked_by)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from cancellations.domain import features, labels
+from cancellations.domain import labels
 from cancellations.domain.events import DriftDetected, RetrainDue, identity
 from cancellations.domain.promotion import Change
 from cancellations.domain.retraining import (
@@ -31,6 +31,7 @@ from cancellations.ports import (
     UnitOfWork,
     VersionRecord,
 )
+from cancellations.usecases.point_in_time import as_scored
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def _observe(
     # Of bookings made before it was trained the champion has scored the open ones alone, those with
     # long leads; among the window's they would look like drift.
     start = max(end - timedelta(days=rhythm.window_days - 1), champion.trained_as_of + timedelta(days=1))
-    history = work.history(booked_until=end, known_until=end)
+    history = work.history(
+        booked_until=end, known_until=end, arriving_after=champion.trained_as_of - timedelta(days=rule.settle_days)
+    )
     window = work.scored(champion.version, start, end)
     final = labels.matured(history, rule, as_of=end, after=champion.trained_as_of)
     probability = work.predictions(champion.version, final["reservation_id"])
@@ -128,7 +131,7 @@ def _observe(
         start=start,
         end=end,
         reference=registry.reference(champion.version),
-        current=features.build(window, history, rule),
+        current=as_scored(work, window, rule),
         probability=window["probability"].to_numpy(dtype=float),
         matured_label=final["label"].to_numpy(dtype=float),
         matured_probability=probability.reindex(final["reservation_id"]).to_numpy(dtype=float),

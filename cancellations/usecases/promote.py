@@ -13,7 +13,6 @@ from datetime import date, datetime
 
 import numpy as np
 
-from cancellations.domain import features
 from cancellations.domain.events import ChampionChanged
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import (
@@ -217,7 +216,7 @@ def _prove(house: House, version: str, previous: str) -> None:
     try:
         model = house.registry.load(version, fresh=True)
         sample = house.registry.reference(version).head(SAMPLE)
-        probability = model.predict(sample[list(features.FEATURES)])
+        probability = model.predict(sample.drop(columns="label", errors="ignore"))
     except ServiceDown:
         raise
     except Exception as error:

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from cancellations.domain import features, labels
+from cancellations.domain import labels
 from cancellations.domain.events import ChallengerRegistered, ChampionChanged, Fact, RetrainFailed, RetrainRejected
 from cancellations.domain.gate import GatePolicy, GateResult, backtest_start, gate
 from cancellations.domain.promotion import Change, TrialPolicy, open_trial
@@ -17,6 +17,7 @@ from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import BadInput, CancellationsError, NotEnoughData, Refused
 from cancellations.ports import Candidate, Classifier, Registry, Store, Trainer, UnitOfWork, VersionRecord
 from cancellations.usecases.aliases import project_aliases
+from cancellations.usecases.point_in_time import as_scored
 
 LEASE = "retrain"
 
@@ -166,8 +167,8 @@ def _train(
         history = work.history(booked_until=request.as_of, known_until=request.as_of)
         standing = work.standing()
         champion = work.version(standing.champion) if standing.champion else None
-    cohort = labels.matured(history, rule, as_of=request.as_of)
-    built = features.build(cohort, history, rule)
+        cohort = labels.matured(history, rule, as_of=request.as_of)
+        built = as_scored(work, cohort, rule)
     say(f"{len(cohort):,} bookings had matured by {request.as_of}")
 
     backtest = _backtest(cohort, built, champion, registry, trainer, request.as_of, policy)

@@ -1,20 +1,67 @@
-"""A probability for each open reservation from each version in play, exactly once; and what is served."""
+"""A probability for each open reservation from each version in play, exactly once; and what is served.
+
+A batch is planned first: versions are pinned, and what each has not scored is cut into partitions by
+day of booking. A partition is scored by itself, by this process or another one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 
-from cancellations.domain import features
 from cancellations.domain.comparison import arm
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import Kind
 from cancellations.errors import BadInput, Refused
 from cancellations.ports import Registry, Store, UnitOfWork
+from cancellations.usecases.point_in_time import booking_time
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What can be scored by itself: open bookings made in `(after, until]`, by one version.
+
+    Everything that the scores depend on beside the store and the registry: the version with the day of
+    its training, the rule, and `as_of`, the day that counts as today. `rows` is how many bookings waited
+    when the batch was planned.
+    """
+
+    version: str
+    trained_as_of: date
+    rule: LabelRule
+    as_of: date
+    after: date | None
+    until: date
+    rows: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One version's part of a batch."""
+
+    version: str
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A batch: versions in the order of their turns, the champion first. Nothing that happens later changes it."""
+
+    champion: str
+    as_of: date
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Into how many partitions a version's bookings are cut, at most, and from how many rows on each pays."""
+
+    partitions: int = 1
+    least_rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -26,6 +73,48 @@ class Scored:
     served: int = 0
 
 
+# Scores partitions of one version and returns the rows that each has written.
+Across = Callable[[Sequence[Partition]], Sequence[int]]
+
+
+def plan(store: Store, *, after: date | None, until: date, rule: LabelRule, cut: Cut) -> Plan:
+    """The batch of bookings made in `(after, until]` that a version in play has not scored yet.
+
+    In play are the champion and the version that it is compared with, challenger or predecessor. A
+    version scores what was still open when it was trained: bookings that mature after its training
+    date. Raises `Refused` when there is no champion.
+    """
+    with store.begin() as work:
+        champion = work.standing().champion
+        if champion is None:
+            raise Refused("there is no champion to score with; train the first one: cancellations retrain --as-of DAY")
+        turns = []
+        for version, trained_as_of in _in_play(work).items():
+            days = work.unscored_days(version, after, until, arriving_after=_arriving_after(trained_as_of, rule))
+            partitions, start = [], after
+            for last, rows in spread(days, cut):
+                partitions.append(Partition(version, trained_as_of, rule, until, start, last, rows))
+                start = last
+            turns.append(Turn(version, tuple(partitions)))
+    return Plan(champion, until, tuple(turns))
+
+
+def spread(days: pd.Series, cut: Cut) -> list[tuple[date, int]]:
+    """Days of booking in consecutive spans of about equal rows: the last day and the rows of each.
+
+    `days` is what `ports.UnitOfWork.unscored_days` gives. A day is never split, so there may be fewer
+    spans than asked for, and one is larger than an equal share by no more than the largest day.
+    """
+    total = int(days.sum())
+    if total == 0:
+        return []
+    pieces = max(1, min(cut.partitions, total // cut.least_rows))
+    # Each day belongs where the middle of its rows falls.
+    place = (2 * days.cumsum() - days) * pieces // (2 * total)
+    spans = days.groupby(place.to_numpy())
+    return [(span.index[-1].date(), int(span.sum())) for _, span in spans]
+
+
 def score(
     store: Store,
     registry: Registry,
@@ -35,29 +124,56 @@ def score(
     rule: LabelRule,
     chunk_rows: int,
     clock: Callable[[], datetime],
+    cut: Cut | None = None,
+    across: Across | None = None,
     on_chunk: Callable[[str, int], None] = lambda version, rows: None,
 ) -> Scored:
     """Scores bookings made in `(after, until]` that a version in play has not scored yet.
 
-    In play are the champion and the version that it is compared with, challenger or predecessor. A
-    version scores what was still open when it was trained: bookings that mature after its training
-    date. Versions are pinned at the start; each chunk is a transaction of its own, and a row that
-    exists stays, so a run that is killed, repeated or doubled changes nothing. The champion comes
-    first and its scores are served before the other version begins: what is wrong with that one
-    delays nobody.
+    Versions are pinned at the start; each chunk is a transaction of its own, and a row that exists
+    stays, so a run that is killed, repeated or doubled changes nothing. The champion comes first and its
+    scores are served before the other version begins: what is wrong with that one delays nobody.
+    `across` scores partitions elsewhere, and returns when all have ended; without it they are scored
+    here, one after the other.
     """
-    with store.begin() as work:
-        standing = work.standing()
-        if standing.champion is None:
-            raise Refused("there is no champion to score with; train the first one: cancellations retrain --as-of DAY")
-        versions = _in_play(work)
+    planned = plan(store, after=after, until=until, rule=rule, cut=cut or Cut())
+
+    def one(partition: Partition, before: int) -> int:
+        def heard(rows: int) -> None:
+            on_chunk(partition.version, before + rows)
+
+        return _score(store, registry, partition, chunk_rows=chunk_rows, clock=clock, on_chunk=heard)
+
+    def here(partitions: Sequence[Partition]) -> list[int]:
+        rows: list[int] = []
+        for partition in partitions:
+            rows.append(one(partition, before=sum(rows)))
+        return rows
+
     served = 0
     written: dict[str, int] = {}
-    booked = _Booked(store, registry, after, until, rule, chunk_rows, clock)
-    for version, trained_as_of in versions.items():
-        written[version] = booked.score(version, trained_as_of, on_chunk)
+    for turn in planned.turns:
+        written[turn.version] = sum((across or here)(turn.partitions))
         served += serve(store, until, clock())
-    return Scored(standing.champion, written, served)
+    return Scored(planned.champion, written, served)
+
+
+def score_partition(
+    store: Store, registry: Registry, partition: Partition, *, chunk_rows: int, clock: Callable[[], datetime]
+) -> int:
+    """Scores one partition of a batch that was planned somewhere else; returns how many rows were new.
+
+    Raises `BadInput` when this store is not the one that it was planned on.
+    """
+    with store.begin() as work:
+        record = work.version(partition.version)
+    if record is None or record.trained_as_of != partition.trained_as_of:
+        raise BadInput(
+            f"this process's store does not know version {partition.version}, trained as of {partition.trained_as_of},"
+            " that it should score with: it is another store than that of the run. Give each worker the same"
+            " CANCELLATIONS_DATABASE_URL and CANCELLATIONS_MLFLOW_TRACKING_URI"
+        )
+    return _score(store, registry, partition, chunk_rows=chunk_rows, clock=clock)
 
 
 def score_open(
@@ -71,8 +187,8 @@ def score_open(
     clock: Callable[[], datetime],
 ) -> int:
     """Scores, with a version that is about to serve, the bookings that are still open."""
-    booked = _Booked(store, registry, None, as_of, rule, chunk_rows, clock)
-    return booked.score(version, as_of, lambda version, rows: None)
+    everything = Partition(version, as_of, rule, as_of, after=None, until=as_of, rows=0)
+    return _score(store, registry, everything, chunk_rows=chunk_rows, clock=clock)
 
 
 def serve(store: Store, as_of: date, now: datetime) -> int:
@@ -95,61 +211,63 @@ def _in_play(work: UnitOfWork) -> dict[str, date]:
     return {record.version: record.trained_as_of for record in known}
 
 
-@dataclass
-class _Booked:
-    """Bookings of a span, page by page, with the features that they had when they were made."""
+def _arriving_after(trained_as_of: date, rule: LabelRule) -> date:
+    """Bookings that arrive later had not matured when the version was trained."""
+    return trained_as_of - timedelta(days=rule.settle_days)
 
-    store: Store
-    registry: Registry
-    after: date | None
-    until: date
-    rule: LabelRule
-    chunk_rows: int
-    clock: Callable[[], datetime]
-    _history: pd.DataFrame | None = None
 
-    def score(self, version: str, open_on: date, on_chunk: Callable[[str, int], None]) -> int:
-        """Scores bookings that had not matured on `open_on`; returns how many rows were new."""
-        model = self.registry.load(version)
-        arriving_after = open_on - timedelta(days=self.rule.settle_days)
-        written = 0
-        key: tuple[date, str] | None = None
-        while True:
-            with self.store.begin() as work:
-                page = work.unscored(
-                    version, self.after, self.until, key, self.chunk_rows, arriving_after=arriving_after
+def _score(
+    store: Store,
+    registry: Registry,
+    partition: Partition,
+    *,
+    chunk_rows: int,
+    clock: Callable[[], datetime],
+    on_chunk: Callable[[int], None] = lambda rows: None,
+) -> int:
+    """Scores page by page, a transaction each; returns how many rows were new."""
+    version, rule = partition.version, partition.rule
+    model = registry.load(version)
+    arriving_after = _arriving_after(partition.trained_as_of, rule)
+    written = 0
+    key: tuple[date, str] | None = None
+    while True:
+        with store.begin() as work:
+            page = work.unscored(
+                version, partition.after, partition.until, key, chunk_rows, arriving_after=arriving_after
+            )
+            if page.empty:
+                return written
+            features, new = _features(work, page, rule)
+            probability = model.predict(features)
+            # The first write: from here on a store with one writer lets nobody else write.
+            if not new.empty and work.add_features(new, clock()) < len(new):
+                # Somebody else was faster with some of them, and what is stored is what counts.
+                probability = model.predict(work.features(page["reservation_id"]).loc[page["reservation_id"]])
+            if not np.isfinite(probability).all():
+                strange = page.loc[~np.isfinite(probability), "reservation_id"]
+                raise BadInput(
+                    f"version {version} gives {len(strange):,} bookings no probability, {strange.iloc[0]!r} among"
+                    " them; roll back, or promote another version"
                 )
-                if page.empty:
-                    return written
-                probability = model.predict(self._features(work, page))
-                if not np.isfinite(probability).all():
-                    strange = page.loc[~np.isfinite(probability), "reservation_id"]
-                    raise BadInput(
-                        f"version {version} gives {len(strange):,} bookings no probability, {strange.iloc[0]!r} among"
-                        " them; roll back, or promote another version"
-                    )
-                rows = page[["reservation_id"]].assign(probability=probability)
-                written += work.add_predictions(version, rows, self.until, self.clock())
-                work.commit()
-            last = page.iloc[-1]
-            key = (pd.Timestamp(last["booked_on"]).date(), str(last["reservation_id"]))
-            on_chunk(version, written)
+            rows = page[["reservation_id"]].assign(probability=probability)
+            written += work.add_predictions(version, rows, partition.as_of, clock())
+            work.commit()
+        last = page.iloc[-1]
+        key = (pd.Timestamp(last["booked_on"]).date(), str(last["reservation_id"]))
+        on_chunk(written)
 
-    def _features(self, work: UnitOfWork, page: pd.DataFrame) -> pd.DataFrame:
-        """Features as stored, in the order of `page`; built and stored for bookings without.
 
-        Whoever scores a booking first fixes them: outcomes and corrections that come later would give
-        a later version a better view of the same booking than the champion had.
-        """
-        ids = page["reservation_id"]
-        stored = work.features(ids)
-        new = page[~ids.isin(stored.index)]
-        if not new.empty:
-            if self._history is None:
-                self._history = work.history(booked_until=self.until, known_until=self.until)
-            built = features.build(new, self._history, self.rule).set_axis(new["reservation_id"])
-            if work.add_features(built, self.clock()) == len(built):
-                stored = built if stored.empty else pd.concat([stored, built])
-            else:  # somebody else was faster with some of them
-                stored = work.features(ids)
-        return stored.loc[ids]
+def _features(work: UnitOfWork, page: pd.DataFrame, rule: LabelRule) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features as stored, or built for bookings without, in the order of `page`; and those that were built.
+
+    Whoever scores a booking first fixes them: outcomes and corrections that come later would give
+    a later version a better view of the same booking than the champion had.
+    """
+    ids = page["reservation_id"]
+    stored = work.features(ids)
+    new = page[~ids.isin(stored.index)]
+    if new.empty:
+        return stored.loc[ids], stored.iloc[:0]
+    built = booking_time(work, new, rule).set_axis(new["reservation_id"])
+    return (built if stored.empty else pd.concat([stored, built])).loc[ids], built

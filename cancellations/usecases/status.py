@@ -8,7 +8,7 @@ from datetime import date
 from cancellations.domain.promotion import LedgerRow, Standing, Trial
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import CancellationsError
-from cancellations.ports import OutboxEntry, Registry, Store, StoredDecision, VersionRecord
+from cancellations.ports import Load, OutboxEntry, Registry, Store, StoredDecision, VersionRecord
 from cancellations.usecases.aliases import disagreements
 
 
@@ -29,6 +29,8 @@ class Status:
     promotions_held: str | None
     served: dict[str, int]  # open bookings per version whose score they are served
     ledger: tuple[LedgerRow, ...]
+    unfinished_loads: tuple[Load, ...]
+    quarantined: dict[str, int]  # rows that wait, by source
     disagreements: tuple[str, ...] | None
     registry_problem: str | None = None
 
@@ -53,6 +55,8 @@ def status(store: Store, registry: Registry, as_of: date) -> Status:
             promotions_held=work.promotions_held(),
             served={str(v): int(n) for v, n in work.served(as_of)["model_version"].value_counts().items()},
             ledger=tuple(work.ledger()),
+            unfinished_loads=tuple(work.unfinished_loads()),
+            quarantined=work.quarantine_counts(),
             disagreements=None,
         )
     try:

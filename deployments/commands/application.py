@@ -15,20 +15,27 @@ from deployments.console import Voice
 
 if TYPE_CHECKING:
     from cancellations.bootstrap import App
+    from cancellations.settings import Settings
     from cancellations.usecases.deliver import Delivered
 
 
-def application(home: Path) -> App:
-    """The application on a home that exists; with Prefect as doorbell where a server is known."""
+def known_settings(home: Path) -> Settings:
+    """Settings of a home that exists."""
     if not (home / homes.MARKER).is_file():
         raise BadInput(f"there is no home in {home}; make one with: cancellations init --home {home}")
     homes.prepare(home)
     for name, value in live.addresses(home).items():
         os.environ.setdefault(name, value)
     from cancellations import settings
+
+    return settings.load(home=home.absolute())
+
+
+def application(home: Path) -> App:
+    """The application on a home that exists; with Prefect as doorbell where a server is known."""
+    known = known_settings(home)
     from cancellations.bootstrap import App
 
-    known = settings.load(home=home.absolute())
     doorbell = None
     if os.environ.get("PREFECT_API_URL"):
         from flows.doorbell import PrefectDoorbell

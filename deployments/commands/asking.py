@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cancellations.errors import BadInput, Refused, ServiceDown
+from cancellations.errors import Refused, ServiceDown
 from deployments.commands.application import application, today
 from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json
 from deployments.commands.words import TROUBLE, course, figures, pair, tell_explanation, tell_history
 from deployments.console import Voice, print_json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cancellations.usecases.status import Status
-
-# More is no table to read; `--out` and `--json` have all of them.
-SHOWN = 20
 
 
 def status(home: HomeOption = DEFAULT_HOME, as_of: AsOf = None, as_json: Json = False) -> None:
@@ -74,83 +68,6 @@ def explain(
         tell_explanation(found, address, on, Voice())
 
 
-def scores(
-    home: HomeOption = DEFAULT_HOME,
-    as_of: AsOf = None,
-    out: Annotated[Path | None, typer.Option(help="Write all of them to this CSV file.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Show what is served of each open booking, by arrival: its probability, the version it comes from, its arm.
-
-    Example: cancellations scores --out scores.csv
-    """
-    app = application(home)
-    on = today(app, as_of)
-    served = _by_arrival(app.scores(on))
-    voice = Voice()
-    if out is not None:
-        _write(served, out)
-    if as_json:
-        rest = {"scores": _records(served)} if out is None else {"file": str(out)}
-        print_json({"as_of": on, "open": len(served), **rest})
-    elif out is not None:
-        voice.say(f"{len(served):,} scores of bookings that are open on {on} written to {out}")
-    elif served.empty:
-        voice.say(f"no booking that is open on {on} is served a score")
-    else:
-        _tell_scores(served, voice)
-        voice.say(f"{min(SHOWN, len(served))} of {len(served):,} bookings that are open on {on}, by arrival")
-
-
-def _by_arrival(served: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    inorder = served.sort_values(["arrival_on", "reservation_id"])
-    return pd.DataFrame(
-        {
-            "reservation_id": inorder["reservation_id"].astype(str),
-            "arrival_on": pd.to_datetime(inorder["arrival_on"]).dt.strftime("%Y-%m-%d"),
-            "probability": inorder["probability"].astype(float),
-            "version": inorder["model_version"].astype(str),
-            "arm": inorder["arm"].astype(object).where(inorder["arm"].notna(), None),
-        }
-    ).reset_index(drop=True)
-
-
-def _records(served: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in served.to_dict("records")]
-
-
-def _tell_scores(served: pd.DataFrame, voice: Voice) -> None:
-    def line(name: str, arrival: str, probability: str, version: str, arm: str) -> str:
-        return f"{arrival:<10}  {probability:>11}  {version:<7}  {arm:<8}  {name}"
-
-    voice.say(line("reservation", "arrival", "probability", "version", "arm"), "bold")
-    for row in served.head(SHOWN).itertuples():
-        voice.say(line(row.reservation_id, row.arrival_on, f"{row.probability:.4f}", row.version, row.arm or "–"))
-
-
-def _write(served: pd.DataFrame, path: Path) -> None:
-    """All or nothing: whoever reads the file meanwhile sees the old one, or the new one whole.
-
-    Texts are quoted and left as they are: an id is an id, also when it begins like a formula.
-    """
-    import csv
-    import os
-
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        raise BadInput(f"--out {path} is no file; name one, in a folder that exists")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        served.to_csv(part, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        part.replace(target)
-    except OSError as error:
-        raise BadInput(f"--out {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _tell_status(found: Status, mode: str, voice: Voice) -> None:
     def role(name: str, record: Any) -> None:
         if record is None:
@@ -180,6 +97,14 @@ def _tell_status(found: Status, mode: str, voice: Voice) -> None:
         )
     for request in (*found.open_requests, *found.ended_requests[-3:]):
         voice.fact("request", f"{request.request_id}: {request.state}, {request.reason}")
+    for load in found.unfinished_loads:
+        part = f"{load.applied:,} of {load.counts.read:,} rows written"
+        voice.fact("load", f"{load.counts.source}: {part}, not finished; ingest it again, and it goes on from there")
+    if found.quarantined:
+        waiting = sum(found.quarantined.values())
+        of = ", ".join(f"{rows:,} of {source}" for source, rows in found.quarantined.items())
+        rows = "1 row waits" if waiting == 1 else f"{waiting:,} rows wait"
+        voice.fact("quarantine", f"{rows} ({of}): cancellations quarantine list")
     voice.fact("retraining", "automatic" if found.paused is None else f"paused: {found.paused}")
     voice.fact("outbox", f"{len(found.pending)} messages wait, {len(found.dead)} given up")
     for entry in (*found.pending, *found.dead):

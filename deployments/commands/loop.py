@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cancellations.errors import BadInput, Refused
+from cancellations.errors import BadInput, CancellationsError, Refused
 from deployments.commands.application import application, errors, send, today
 from deployments.commands.options import DEFAULT_HOME, After, AsOf, HomeOption, Json, day
 from deployments.console import Voice, print_json
 
+if TYPE_CHECKING:
+    from cancellations.ports import Load
+
 
 def ingest(
-    source: Annotated[str, typer.Argument(help="A CSV or Parquet file, a folder of them, or `simulator`.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A CSV or Parquet file, a folder of them, or `simulator`."
+            " Default: the database that --mapping queries, else the watched folder."
+        ),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="What the source's columns mean. Default: the settings', or mapping.toml beside the file."),
+    ] = None,
     after: After = None,
     as_of: AsOf = None,
+    quarantine_limit: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the rows that may break a rule. Default: the settings'."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Load reservations and outcomes known by --as-of; rows that break a rule go to quarantine.
@@ -26,25 +45,42 @@ def ingest(
     voice, app = Voice(), application(home)
     from cancellations.bootstrap import locators, open_source
 
-    counts = []
-    for locator in locators(source, app.settings):
-        each = open_source(locator, app.settings)
-        with voice.working(f"reading {each.name}"):
-            counts.append(app.ingest(each, after=day(after), until=today(app, as_of)))
-    if not counts:
-        raise BadInput(f"{source} holds no .csv, .csv.gz or .parquet file")
-    if as_json:
-        print_json({"loads": counts})
-    else:
-        for c in counts:
-            voice.say(
-                f"{c.source}: {c.read:,} read = {c.loaded:,} loaded + {c.updated:,} updated + {c.unchanged:,} unchanged"
-                f" + {c.outside:,} outside the span + {c.quarantined:,} quarantined; {c.outcomes:,} outcomes"
-            )
+    named = locators(source, app.settings, mapping)
+    if not named:
+        raise BadInput(f"{source or app.settings.watch} holds no .csv, .csv.gz or .parquet file")
+    loads: list[Load] = []
+    problems: list[CancellationsError] = []
+    for locator in named:
+        try:
+            each = open_source(locator, app.settings, mapping)
+            with voice.working(f"reading {each.name}"):
+                loads.append(
+                    app.ingest(each, after=day(after), until=today(app, as_of), quarantine_limit=quarantine_limit)
+                )
+        except (BadInput, Refused) as problem:
+            # The other files of a folder do not wait for this one.
+            problems.append(problem)
+    if as_json and loads:
+        print_json({"loads": [{**vars(load.counts), "number": load.number, "state": load.state} for load in loads]})
+    elif loads:
+        tell_loads(loads, voice)
     with app.store.begin() as work:
         reading = work.open_trial() is not None
-    if reading and any(c.outcomes for c in counts):
+    if reading and any(load.counts.outcomes for load in loads):
         send(app, errors() if as_json else voice)
+    if problems:
+        raise type(problems[0])("; ".join(map(str, problems)))
+
+
+def tell_loads(loads: Sequence[Load], voice: Voice) -> None:
+    """A line for each load: what became of its rows."""
+    for c in (load.counts for load in loads):
+        voice.say(
+            f"{c.source}: {c.read:,} read = {c.loaded:,} loaded + {c.updated:,} updated + {c.unchanged:,} unchanged"
+            f" + {c.outside:,} outside the span + {c.quarantined:,} quarantined; {c.outcomes:,} outcomes"
+        )
+    if any(load.counts.quarantined for load in loads):
+        voice.say("  what was quarantined, and why: cancellations quarantine list")
 
 
 def score(home: HomeOption = DEFAULT_HOME, after: After = None, as_of: AsOf = None, as_json: Json = False) -> None:

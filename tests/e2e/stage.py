@@ -19,9 +19,10 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
 from cancellations.bootstrap import App
-from cancellations.domain.reservation import Status as Outcome
 from cancellations.ports import StoredDecision
-from cancellations.sources.public_file import MONTHS, RENAMED, SCHEMA, STATUSES
+from cancellations.sources.evaluation import MONTHS
+from cancellations.sources.mapped import packaged
+from cancellations.sources.mapping import Read
 from cancellations.sources.simulator import GROUPS, Drift, DriftKind, simulate
 from cancellations.usecases.status import Status
 from deployments.deployed import Deployed
@@ -107,22 +108,21 @@ def public_table(made: pd.DataFrame) -> pd.DataFrame:
     """Simulated reservations in the columns of the public hotel file."""
     arrival = made["arrival_on"]
     lead = (arrival - made["booked_on"]).dt.days
-    told = {ours: theirs for theirs, ours in STATUSES.items()}
-    names = {number: name for name, number in MONTHS.items()}
-    return (
-        made[["reservation_id"]]
-        .assign(
-            lead_time=lead,
-            arrival_date_year=arrival.dt.year,
-            arrival_date_month=arrival.dt.month.map(names),
-            arrival_date_day_of_month=arrival.dt.day,
-            reservation_status=made["status"].map(told),
-            reservation_status_date=made["known_on"].dt.strftime("%Y-%m-%d"),
-            is_canceled=(made["status"] != Outcome.STAYED).astype(int),
-            **{theirs: made[ours] for ours, theirs in RENAMED.items()},
-        )
-        # Columns that only the file's authors knew.
-        .reindex(columns=["reservation_id", *SCHEMA])
+    mapping = packaged()["hotel_bookings"]
+    assert mapping.reservation is not None
+    assert mapping.outcome is not None
+    assert isinstance(mapping.outcome.status, Read)
+    told = {ours: theirs for theirs, ours in (mapping.outcome.status.map or {}).items()}
+    names = {number: name.capitalize() for number, name in enumerate(MONTHS, start=1)}
+    made = made.assign(lead_days=lead)
+    renamed = {ours: read.column for ours, read in mapping.reservation.items() if isinstance(read, Read)}
+    return made[["reservation_id"]].assign(
+        arrival_date_year=arrival.dt.year,
+        arrival_date_month=arrival.dt.month.map(names),
+        arrival_date_day_of_month=arrival.dt.day,
+        reservation_status=made["status"].map(told),
+        reservation_status_date=made["known_on"].dt.strftime("%Y-%m-%d"),
+        **{theirs: made[ours] for ours, theirs in renamed.items()},
     )
 
 

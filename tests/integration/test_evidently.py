@@ -127,6 +127,79 @@ def test_a_harmless_oddity_fires_nothing(change: Change) -> None:
     assert all(c.score is not None and not c.drifted for c in found.values())
 
 
+def declared(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The same with columns of a mapping's own; codes of shops are numbers, and mean nothing as such."""
+    chance = np.random.default_rng(seed)
+    return frame.assign(
+        deposit_paid=chance.normal(50.0, 5.0, len(frame)),
+        shop=chance.choice(["12", "7", "400"], len(frame)),
+        label=0.0,
+    )
+
+
+def test_declared_columns_are_watched_like_any_other() -> None:
+    reference, current = declared(bookings(2_000, 1), 1), declared(bookings(1_000, 2), 2).drop(columns="label")
+    quiet = columns(measure(current, reference))
+    assert set(quiet) == {*FEATURES, "deposit_paid", "shop"}
+    assert all(c.score is not None and not c.drifted for c in quiet.values())
+    assert (quiet["deposit_paid"].method, quiet["shop"].method) == ("wasserstein", "jensenshannon")
+    moved = current.assign(deposit_paid=current["deposit_paid"] + 5, shop=current["shop"].replace("12", "9"))
+    found = columns(measure(moved, reference))
+    assert {name for name, c in found.items() if c.drifted} == {"deposit_paid", "shop"}
+    assert found["shop"].after.endswith("12 0%")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "why"),
+    [
+        (lambda f: f, lambda f: f.drop(columns=["deposit_paid", "shop"]), "missing in the window"),
+        (lambda f: f.drop(columns=["deposit_paid", "shop"]), lambda f: f, "missing in the training reference"),
+        (
+            lambda f: f.assign(deposit_paid=np.nan, shop=pd.Series(np.nan, f.index, dtype=object)),
+            lambda f: f,
+            "all 1,500 values are missing, or cannot be read, in the training reference",
+        ),
+        (
+            lambda f: f,
+            lambda f: f.assign(deposit_paid=np.nan, shop=None),
+            "all 1,000 values are missing, or cannot be read, in the window",
+        ),
+    ],
+    ids=["not in the window", "declared since", "declared just before", "no longer filled"],
+)
+def test_a_declared_column_that_one_side_lacks_is_not_evaluated(
+    before: Change, now: Change, why: str, tmp_path: Path
+) -> None:
+    kept = tmp_path / "reference.parquet"
+    before(declared(bookings(2_000, 1), 1)).to_parquet(kept)
+    current = now(declared(bookings(1_000, 2), 2).drop(columns="label"))
+    found = columns(measure(current, pd.read_parquet(kept)))
+    assert {(c.score, c.drifted, why in c.why) for c in (found["deposit_paid"], found["shop"])} == {(None, False, True)}
+    assert all(found[name].score is not None for name in FEATURES)
+
+
+def test_a_reference_of_an_earlier_release_is_judged_by_what_it_has() -> None:
+    found = measure(bookings(1_000, 2), bookings(2_000, 1).drop(columns="group_size"))
+    assert columns(found)["group_size"].why == "the column is missing in the training reference"
+    assert found.report.evidence() == 0
+
+
+def test_numbers_of_a_declared_column_may_be_text_in_the_window() -> None:
+    reference, current = declared(bookings(2_000, 1), 1), declared(bookings(1_000, 2), 2).drop(columns="label")
+    found = columns(measure(current.assign(deposit_paid=current["deposit_paid"].astype(str)), reference))
+    assert found["deposit_paid"].score is not None and not found["deposit_paid"].drifted
+
+
+def test_names_that_mean_something_elsewhere_are_columns_like_any_other() -> None:
+    names = ["id", "target", "prediction", "timestamp", "weight", "column", "0"]
+    reference, current = (
+        bookings(rows, seed).assign(**{n: bookings(rows, seed + 10)["price"] for n in names})
+        for rows, seed in ((2_000, 1), (1_000, 2))
+    )
+    found = columns(measure(current, reference))
+    assert {name for name in names if found[name].score is None or found[name].drifted} == set()
+
+
 @pytest.mark.parametrize(
     ("column", "change"),
     [

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import subprocess
 import sys
 import threading
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import NullPool, create_engine, event, inspect, make_url, text
-from test_store import a_trial
+from sqlalchemy import NullPool, create_engine, inspect, make_url, text
 
 from cancellations.domain import reservation
-from cancellations.domain.events import Channel
-from cancellations.domain.promotion import Change, Standing, TrialState
-from cancellations.domain.retraining import RequestState
+from cancellations.domain.promotion import Change, Standing
 from cancellations.errors import BadInput, ServiceDown
-from cancellations.store import SqlStore, check, open_store, revision, upgrade
+from cancellations.ports import LoadCounts, LoadState, QuarantineState
+from cancellations.store import Database, SqlStore, check, open_store, revision, upgrade
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 PROJECT = Path(__file__).parents[2]
+LATER = date(2100, 1, 1)
 
 
 def a_booking() -> pd.DataFrame:
@@ -46,14 +43,14 @@ def a_booking() -> pd.DataFrame:
     )
 
 
-def of_the_first_schema(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """Makes a database as the first version did; returns what Alembic's commands on it need."""
+def of_the_first_schema(store_url: str, monkeypatch: pytest.MonkeyPatch, wanted: str = "0001") -> Config:
+    """Makes a database as the first version did, or a later one; returns what Alembic's commands on it need."""
     url = make_url(store_url)
     if url.get_backend_name() == "sqlite":
         Path(str(url.database)).parent.mkdir(parents=True)
     monkeypatch.setenv("CANCELLATIONS_DATABASE_URL", store_url)
     config = Config(toml_file=PROJECT / "pyproject.toml")
-    command.upgrade(config, "0001")
+    command.upgrade(config, wanted)
     return config
 
 
@@ -97,7 +94,7 @@ def test_tables_and_migrations_tell_the_same(store_url: str, monkeypatch: pytest
 
 def test_a_table_that_was_changed_by_hand_is_found(store_url: str) -> None:
     upgrade(store_url)
-    with create_engine(store_url).begin() as connection:
+    with create_engine(store_url, poolclass=NullPool).begin() as connection:
         connection.execute(text("ALTER TABLE standing ADD COLUMN mood TEXT"))
     assert any("mood" in difference for difference in check(store_url))
 
@@ -132,7 +129,7 @@ FIRST_SCHEMA_S_ROWS = """
 
 def test_a_database_of_the_first_schema_keeps_its_rows(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = of_the_first_schema(store_url, monkeypatch)
-    with create_engine(store_url).begin() as connection:
+    with create_engine(store_url, poolclass=NullPool).begin() as connection:
         for statement in FIRST_SCHEMA_S_ROWS.split(";")[:-1]:
             connection.execute(text(statement))
     assert upgrade(store_url)[0] == "0001"
@@ -163,9 +160,85 @@ def test_a_database_of_the_first_schema_keeps_its_rows(store_url: str, monkeypat
         work.commit()
     store.close()
     command.downgrade(config, "0001")
-    with create_engine(store_url).connect() as connection:
+    with create_engine(store_url, poolclass=NullPool).connect() as connection:
         kept = connection.execute(text("SELECT epoch, reason FROM ledger ORDER BY epoch")).all()
     assert [tuple(row) for row in kept] == [(1, "first"), (2, "drift"), (3, "gone"), (4, "drift")]
+
+
+# Bookings of a group of three and of two that stand alone, with outcomes: early, late, kept, none, without
+# a booking; a load, and a row that it set aside.
+BOOKINGS_BEFORE_0003 = """
+    INSERT INTO reservations (reservation_id, hotel, booked_on, arrival_on, weekend_nights, week_nights, adults,
+            agent, company, market_segment, price) VALUES
+        ('a', 'city', '2024-01-05', '2024-02-01', 1, 2, 2, '9', NULL, 'Groups', 80),
+        ('b', 'city', '2024-01-05', '2024-02-01', 1, 2, 2, '9', NULL, 'Groups', 81),
+        ('c', 'city', '2024-01-05', '2024-02-01', 1, 2, 1, '9', NULL, 'Groups', 82),
+        ('d', 'city', '2024-01-05', '2024-02-02', 1, 2, 2, '9', NULL, 'Groups', 80),
+        ('e', 'city', '2024-01-05', '2024-02-01', 1, 2, 2, NULL, '40', 'Groups', 80);
+    INSERT INTO outcomes VALUES ('a', 'canceled', '2024-01-20'), ('b', 'no_show', '2024-02-04'),
+        ('c', 'stayed', '2024-02-04'), ('e', 'canceled', '2024-02-01'), ('gone', 'canceled', '2024-01-20');
+    INSERT INTO loads (number, source, span_from, span_until, read, outside, loaded, unchanged, updated, quarantined,
+            outcomes, recorded_at) VALUES
+        (1, 'file', NULL, '2024-01-31', 7, 1, 5, 0, 0, 1, 5, '2024-05-01 12:00:00+00:00');
+    INSERT INTO quarantine (number, source, "row", digest, problems, "values", recorded_at) VALUES
+        (1, 'file', 6, 'd', '["adults: is missing"]', '{"adults": ""}', '2024-05-01 12:00:00+00:00');
+"""
+FEATURES_BEFORE_0003 = """
+    INSERT INTO features (reservation_id, stored_at, lead_days, price) VALUES
+        ('a', '2024-05-01 12:00:00+00:00', 27, 80), ('d', '2024-05-01 12:00:00+00:00', 28, 80);
+"""
+
+
+def execute(store_url: str, statements: str) -> None:
+    with create_engine(store_url, poolclass=NullPool).begin() as connection:
+        for statement in statements.split(";")[:-1]:
+            connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("earlier", ["0001", "0002"])
+def test_bookings_of_an_earlier_schema_are_counted_and_their_loads_are_done(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, earlier: str
+) -> None:
+    config = of_the_first_schema(store_url, monkeypatch, earlier)
+    execute(store_url, BOOKINGS_BEFORE_0003 + (FEATURES_BEFORE_0003 if earlier == "0002" else ""))
+    before = shape(store_url)
+    assert upgrade(store_url)[0] == earlier
+    # Once more after a way back: what a downgrade leaves is what an upgrade takes.
+    command.downgrade(config, earlier)
+    assert shape(store_url) == before
+    assert upgrade(store_url)[0] == earlier
+    command.check(config)
+    assert Database(store_url).check() == []
+    store = open_store(store_url)
+    with store.begin() as work:
+        history = work.history(LATER, LATER)
+        sizes = history.set_index("reservation_id")["group_size"]
+        assert sizes.to_dict() == {"a": 3.0, "b": 3.0, "c": 3.0, "d": 1.0, "e": 1.0}
+        told = work.tallies(["9"], ["40"], LATER).set_index(["kind", "key", "arrival_on", "lag"])["bookings"]
+        first, second = pd.Timestamp("2024-02-01"), pd.Timestamp("2024-02-02")
+        assert told.to_dict() == {
+            ("all", "", first, 0): 2,
+            ("all", "", first, 3): 1,
+            ("all", "", first, -1): 1,
+            ("all", "", second, -1): 1,
+            ("agent", "9", first, 0): 1,
+            ("agent", "9", first, 3): 1,
+            ("agent", "9", first, -1): 1,
+            ("agent", "9", second, -1): 1,
+            ("company", "40", first, 0): 1,
+        }
+        stored = work.features(pd.Series(list("abcde")))
+        assert stored["group_size"].to_dict() == ({"a": 3.0, "d": 1.0} if earlier == "0002" else {})
+        [load] = work.loads()
+        assert (load.state, load.applied, load.left, load.recorded_at) == (LoadState.DONE, 7, 1, NOW)
+        assert load.counts == LoadCounts("file", 7, 1, 5, 0, 0, 1, 5)
+        [row] = work.quarantined()
+        assert (row.state, row.mapping, row.row.problems) == (QuarantineState.WAITING, "", ("adults: is missing",))
+        assert row.row.values == {"adults": ""}
+        # What is counted can go on being counted.
+        work.record_outcomes(history[history["reservation_id"] == "a"].assign(status="stayed"))
+        assert sorted(work.tallies([], [], date(2024, 2, 2))["bookings"]) == [1, 1, 2]
+    store.close()
 
 
 def test_two_upgrades_at_once_both_end_well(store_url: str) -> None:
@@ -207,7 +280,7 @@ def test_two_processes_may_upgrade_at_once(tmp_path: Path) -> None:
 def test_another_schema_is_refused_with_a_sentence(store_url: str, found: str | None, sentence: str) -> None:
     if found:
         upgrade(store_url)
-        with create_engine(store_url).begin() as connection:
+        with create_engine(store_url, poolclass=NullPool).begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
         with pytest.raises(BadInput, match=sentence):
             upgrade(store_url)
@@ -278,60 +351,3 @@ def test_sqlite_is_in_wal_mode_and_checks_foreign_keys(tmp_path: Path) -> None:
         unknown = pd.DataFrame({"reservation_id": ["nobody"], "probability": [0.5]})
         work.add_predictions("1", unknown, date(2024, 1, 1), NOW)
     store.close()
-
-
-def test_every_hot_query_uses_an_index(tmp_path: Path) -> None:
-    """SQLite's plan of what each method really runs: no table is read from end to end, nothing sorted
-    but the bookings that are open on a day, which are few."""
-    url = f"sqlite:///{tmp_path / 'cancellations.db'}"
-    upgrade(url)
-    store = open_store(url)
-    ran: list[tuple[str, Any]] = []
-    day, later = date(2024, 1, 1), date(2024, 2, 1)
-    with store.begin() as work:
-        standing = {"champion": "1", "challenger": "2", "change": Change.CHALLENGED, "reason": "drift", "by": "a test"}
-        work.change_standing(work.standing(), **standing, as_of=day, now=NOW)
-        work.add_trial(a_trial(), NOW)
-        engine = store._engine
-
-        @event.listens_for(engine, "before_cursor_execute")
-        def note(_connection: object, _cursor: object, sql: str, parameters: object, *_rest: object) -> None:
-            ran.append((sql, parameters))
-
-        work.unscored("1", day, later, (day, "a"), 10)
-        work.unscored("1", None, later, None, 10, arriving_after=day)
-        work.scored("1", day, later)
-        work.predictions("1", pd.Series(["a", "b"]))
-        work.history(later, later)
-        work.history(later, later, arriving_after=day)
-        work.outcomes_until(later)
-        work.features(pd.Series(["a", "b"]))
-        work.unassigned("t", day)
-        work.serve(day, NOW)  # reads the standing and the trial, then writes
-        work.served(day)
-        work.standing()
-        work.open_trial()
-        work.trial("t")
-        work.update_trial(a_trial(), TrialState.RUNNING, NOW)
-        work.promotions_held()
-        work.booked_span()
-        work.report_exists("1", day)
-        work.decisions("1", 5)
-        work.decisions(limit=5)
-        work.request("r")
-        work.requests(RequestState.WAITING)
-        work.due_messages(Channel.MAIL, NOW, 10)
-        work.due_messages(None, NOW, 10)
-        work.pending_messages()
-        event.remove(engine, "before_cursor_execute", note)
-    store.close()
-    assert len(ran) == 27
-    with sqlite3.connect(tmp_path / "cancellations.db") as connection:
-        for sql, parameters in ran:
-            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
-            tables = [step for step in plan if re.match(r"(SCAN|SEARCH) (?!CONSTANT)", step)]
-            assert tables, (sql, plan)
-            assert all("INDEX" in step for step in tables), (sql, plan)
-            open_only = any("ix_reservations_arrival_on" in step for step in plan)
-            assert open_only or not any("TEMP B-TREE" in step for step in plan), (sql, plan)
-    connection.close()

@@ -31,7 +31,15 @@ from cancellations.domain.retraining import (
     Window,
 )
 from cancellations.errors import BadInput, EpochMismatch, LeaseLost
-from cancellations.ports import LoadCounts, QuarantinedRow, StoredDecision, UnitOfWork, Upserted, VersionRecord
+from cancellations.ports import (
+    LoadContent,
+    LoadCounts,
+    QuarantinedRow,
+    StoredDecision,
+    UnitOfWork,
+    Upserted,
+    VersionRecord,
+)
 from cancellations.store import SqlStore, open_store
 from cancellations.store.tables import metadata
 
@@ -55,7 +63,8 @@ def bookings(ids: str, booked_on: str = "2024-01-05", **columns: object) -> pd.D
         "agent": "9",
         "price": 101.35,
     }
-    return reservation.coerce(pd.DataFrame({**given, **columns}, index=range(len(ids))))
+    rows = reservation.coerce(pd.DataFrame({**given, **columns}, index=range(len(ids))))
+    return rows.assign(group_size=1.0)
 
 
 def outcomes(**status: tuple[str, str]) -> pd.DataFrame:
@@ -70,7 +79,7 @@ def scores(ids: str, probability: float = 0.25) -> pd.DataFrame:
 def built(rows: pd.DataFrame) -> pd.DataFrame:
     """Features of bookings without any history, by reservation_id, as the use case stores them."""
     history = rows.assign(status=None, known_on=pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us]"))
-    return features.build(rows, history, LabelRule()).set_axis(rows["reservation_id"])
+    return features.build(rows, features.tally(history), LabelRule()).set_axis(rows["reservation_id"])
 
 
 def a_trial(trial_id: str = "trial-2-1", **changes: object) -> Trial:
@@ -146,10 +155,13 @@ def at_once(*acts: Callable[[], object]) -> list[object]:
 
 
 def write_everything(work: UnitOfWork) -> None:
-    work.upsert_reservations(bookings("a"))
+    work.declare_columns([reservation.Column("channel_fee", "number")], NOW)
     work.record_outcomes(outcomes(a=("canceled", "2024-01-20")))
-    work.add_quarantined([QuarantinedRow("file", 1, ("adults: no guest",), {"adults": "0"})], NOW)
-    work.add_load(LoadCounts("file", 2, 0, 1, 0, 0, 1, 1), (None, DAY), NOW)
+    # An outcome that is there first, and no agent: the tally is one row.
+    work.upsert_reservations(bookings("a", agent=None))
+    work.add_quarantined([QuarantinedRow("file", 1, ("adults: no guest",), {"adults": "0"})], NOW, "a mapping")
+    load = work.begin_load(LoadContent("file", "f", "a mapping", None, DAY), 2, 0, NOW)
+    work.advance_load(load, LoadCounts("file", 2, 0, 1, 0, 0, 1, 1), 2, NOW)
     work.add_predictions("1", scores("a"), DAY, NOW)
     work.add_decision(a_decision())
     work.add_request(a_request(), NOW)
@@ -157,6 +169,8 @@ def write_everything(work: UnitOfWork) -> None:
     work.acquire_lease("retrain", "me", NOW, MINUTE)
     promote(work, work.standing(), "1")
     work.add_features(built(bookings("a")), NOW)
+    work.upsert_reservations(bookings("a", agent=None, price=99.0))
+    work.record_outcomes(outcomes(a=("canceled", "2024-01-21")))
     work.add_trial(a_trial(), NOW)
     work.add_arms("trial-2-1", {"a": Arm.RIVAL})
     work.serve(date(2024, 1, 19), NOW)
@@ -263,7 +277,7 @@ def test_rows_are_counted_as_loaded_unchanged_or_updated(store: SqlStore) -> Non
         # b gains a value, c loses one: missing values compare as values.
         changed = bookings("abcd", babies=[np.nan, 1, np.nan, np.nan], meal=["BB", "BB", None, "BB"])
         assert work.upsert_reservations(changed) == Upserted(1, 1, 2)
-        pd.testing.assert_frame_equal(work.history(DAY, DAY)[list(reservation.NAMES)], changed)
+        pd.testing.assert_frame_equal(work.history(DAY, DAY)[list(changed)], changed)
 
 
 def test_reservations_come_back_with_canonical_types_and_values(store: SqlStore) -> None:
@@ -276,11 +290,54 @@ def test_reservations_come_back_with_canonical_types_and_values(store: SqlStore)
         )
 
 
+def test_any_text_comes_back_as_it_was_and_empty_text_is_not_missing(store: SqlStore) -> None:
+    texts = [
+        "",
+        None,
+        " ",
+        "NULL",
+        "\\N",
+        "\\.",
+        "x\n\\.\ny",
+        '"',
+        '""',
+        "','",
+        ",",
+        "\r\n",
+        "a\tb\\t",
+        "nan",
+        "=1+1",
+        "é🏨",
+    ]
+    ids = [f"id {place} {other or ''}" for place, other in enumerate(texts)]
+    written = bookings("x" * len(texts), reservation_id=[str(i) for i in range(len(texts))])
+    written = written.assign(reservation_id=ids, meal=texts).astype({"reservation_id": "str", "meal": "str"})
+    with store.begin() as work:
+        assert work.upsert_reservations(written) == Upserted(len(texts), 0, 0)
+        assert work.upsert_reservations(written) == Upserted(0, len(texts), 0)
+        back = work.history(DAY, DAY).set_index("reservation_id").loc[ids]
+        pd.testing.assert_series_equal(back["meal"].reset_index(drop=True), written["meal"])
+        # An id is looked up as it is.
+        work.add_predictions(
+            "1", pd.DataFrame({"reservation_id": ids, "probability": np.arange(len(ids)) / 7}), DAY, NOW
+        )
+        assert work.predictions("1", written["reservation_id"]).loc[ids].tolist() == [n / 7 for n in range(len(ids))]
+
+
+def test_numbers_come_back_exactly_or_missing(store: SqlStore) -> None:
+    prices = [0.1 + 0.2, 1e-300, 5e-324, 1.7976931348623157e308, -0.0, np.nan, 123456789.123456789]
+    written = bookings("abcdefg").assign(price=prices, babies=[0, 1, np.nan, 2_147_483_647, np.nan, 3, 4])
+    with store.begin() as work:
+        work.upsert_reservations(written)
+        assert work.upsert_reservations(written) == Upserted(0, 7, 0)
+        pd.testing.assert_frame_equal(work.unscored("1", None, DAY, None, 9), written, check_exact=True)
+
+
 def test_empty_frames_keep_their_types(store: SqlStore) -> None:
     nothing = bookings("")
     with store.begin() as work:
         assert work.upsert_reservations(nothing) == Upserted(0, 0, 0)
-        assert work.record_outcomes(outcomes()) == 0
+        assert work.record_outcomes(outcomes()) == Upserted(0, 0, 0)
         assert work.add_predictions("1", scores(""), DAY, NOW) == 0
         pd.testing.assert_frame_equal(work.unscored("1", None, DAY, None, 10), nothing)
         assert work.history(DAY, DAY)["known_on"].dtype == "datetime64[us]"
@@ -297,16 +354,17 @@ def test_one_batch_may_not_name_an_id_twice(store: SqlStore) -> None:
 def test_text_that_no_database_takes_is_refused_in_our_words(store: SqlStore, store_url: str) -> None:
     if store_url.startswith("sqlite"):
         pytest.skip("SQLite keeps NUL characters")
-    with pytest.raises(BadInput, match="NUL"), store.begin() as work:
+    with pytest.raises(BadInput, match=r"refused.*0x00"), store.begin() as work:
         work.upsert_reservations(bookings("a", hotel="a\0b"))
 
 
 def test_outcomes_are_counted_when_new_or_different(store: SqlStore) -> None:
     first = outcomes(a=("canceled", "2024-01-20"), b=("stayed", "2024-02-04"))
     with store.begin() as work:
-        assert work.record_outcomes(first) == 2
-        assert work.record_outcomes(first) == 0
-        assert work.record_outcomes(outcomes(a=("no_show", "2024-02-02"), b=("stayed", "2024-02-04"))) == 1
+        assert work.record_outcomes(first) == Upserted(2, 0, 0)
+        assert work.record_outcomes(first) == Upserted(0, 2, 0)
+        changed = outcomes(a=("no_show", "2024-02-02"), b=("stayed", "2024-02-04"), c=("stayed", "2024-02-04"))
+        assert work.record_outcomes(changed) == Upserted(1, 1, 1)
 
 
 def test_history_tells_what_was_known_on_a_day(store: SqlStore) -> None:
@@ -320,7 +378,7 @@ def test_history_tells_what_was_known_on_a_day(store: SqlStore) -> None:
     assert seen["reservation_id"].tolist() == ["b", "c", "a"]
     assert seen["status"].isna().tolist() == [True, True, False]
     assert seen["known_on"].tolist() == [pd.NaT, pd.NaT, pd.Timestamp("2024-01-20")]
-    assert list(seen.columns) == [*reservation.NAMES, "status", "known_on"]
+    assert list(seen.columns) == [*reservation.NAMES, "group_size", "status", "known_on"]
     assert isinstance(seen.index, pd.RangeIndex)
     assert seen["known_on"].dtype == "datetime64[us]"
 
@@ -397,7 +455,7 @@ def test_scored_bookings_carry_the_probability_of_one_version(store: SqlStore) -
         work.add_predictions("2", scores("a", 0.5), DAY, NOW)
         seen = work.scored("1", date(2024, 1, 5), date(2024, 1, 5))
         assert len(work.scored("1", date(2024, 1, 5), date(2024, 1, 7))) == 3
-    assert list(seen.columns) == [*reservation.NAMES, "probability"]
+    assert list(seen.columns) == [*reservation.NAMES, "group_size", "probability"]
     assert seen[["reservation_id", "probability"]].to_numpy().tolist() == [["a", 0.25], ["b", 0.25]]
 
 
@@ -574,6 +632,51 @@ def test_of_workers_that_reach_for_a_lease_at_once_one_gets_it(store: SqlStore, 
 
     tokens = at_once(*(lambda owner=f"w{i}": reach(owner) for i in range(4)))  # type: ignore[misc]
     assert sorted(tokens, key=str) == [1, None, None, None]
+
+
+def test_nothing_of_a_late_holder_s_work_is_written(store: SqlStore) -> None:
+    with store.begin() as work:
+        old = work.acquire_lease("retrain", "one", NOW, MINUTE)
+        work.commit()
+    with store.begin() as work:
+        work.acquire_lease("retrain", "two", NOW + MINUTE, MINUTE)
+        work.commit()
+    assert old is not None
+    with pytest.raises(LeaseLost), store.begin() as work:
+        work.add_request(a_request(), NOW)
+        work.check_lease("retrain", old, NOW + MINUTE, MINUTE)
+        work.commit()
+    with store.begin() as work:
+        assert work.requests() == []
+
+
+def test_nobody_takes_a_lease_between_its_check_and_the_commit(store: SqlStore, store_url: str) -> None:
+    expiry = NOW + MINUTE
+    with store.begin() as work:
+        token = work.acquire_lease("retrain", "one", NOW, MINUTE)
+        work.commit()
+    assert token is not None
+
+    def write() -> None:
+        with store.begin() as work:
+            work.check_lease("retrain", token, NOW + 0.9 * MINUTE, MINUTE)
+            work.add_request(a_request(), NOW)
+            checked.wait()
+            work.commit()
+
+    def take() -> int | None:
+        own = open_store(store_url)
+        try:
+            with own.begin() as work:
+                checked.wait()
+                return work.acquire_lease("retrain", "two", expiry, MINUTE)
+        finally:
+            own.close()
+
+    checked = threading.Barrier(2)
+    assert at_once(write, take) == [None, None]
+    with store.begin() as work:
+        assert work.requests() == [a_request()]
 
 
 # --- ledger ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from cancellations.domain.comparison import Arm
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import Change, Kind, Standing, TrialState
-from cancellations.domain.reservation import COLUMNS
+from cancellations.domain.reservation import COLUMNS, GROUP, sized
 from cancellations.errors import BadInput, Refused, ServiceDown
 from cancellations.model import GradientBoosting
 from cancellations.ports import UnitOfWork
@@ -203,12 +203,12 @@ def test_of_two_that_end_a_trial_at_once_one_does(store: SqlStore, store_url: st
 def test_a_model_predicts_the_same_from_built_and_from_stored_features(store: SqlStore) -> None:
     """The real pipeline on bookings of which every column lacks a value somewhere."""
     (batch,) = Simulator(date(2016, 5, 2), 8, seed=7).batches()
-    rows = batch.reservations.reset_index(drop=True)
+    rows = sized(batch.reservations.reset_index(drop=True))
     optional = [c.name for c in COLUMNS if not c.required]
     for place, name in enumerate(optional):
         rows.loc[rows.index % len(optional) == place, name] = np.nan
     history = rows.join(batch.outcomes.set_index("reservation_id"), on="reservation_id")
-    made = features.build(rows, history, LabelRule()).set_axis(rows["reservation_id"])
+    made = features.build(rows, features.tally(history), LabelRule()).set_axis(rows["reservation_id"])
     # What no booking lacks today those of a later source may lack.
     made.loc[made.index[::7], list(NUMERIC)] = np.nan
     made.loc[made.index[::5], list(CATEGORICAL)] = np.nan
@@ -298,8 +298,9 @@ def test_without_a_champion_nothing_is_served(store: SqlStore) -> None:
         served = work.served(OPEN)
     assert list(served.columns) == [
         "reservation_id",
-        "booked_on",
-        "arrival_on",
+        *GROUP,
+        "deposit_type",
+        "price",
         "probability",
         "model_version",
         "arm",

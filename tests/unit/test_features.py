@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC, SHRINKAGE, build
+from cancellations.domain.features import CATEGORICAL, CORE, FEATURES, NUMERIC, SHRINKAGE, FeatureSet, build, tally
 from cancellations.domain.labels import LabelRule
-from cancellations.domain.reservation import coerce
+from cancellations.domain.reservation import COLUMNS, GROUP_SIZE, Column, coerce, sized
 from cancellations.sources.simulator import simulate
 
 RULE = LabelRule()
 START, DAYS = date(2016, 6, 1), 60
-HISTORY = simulate(START, DAYS, seed=3)
+HISTORY = sized(simulate(START, DAYS, seed=3))
+TALLIED = tally(HISTORY)
 
 
 @settings(max_examples=25, deadline=None)
@@ -36,20 +37,39 @@ def test_what_becomes_known_on_the_day_or_later_changes_nothing(offset: int, see
     other.loc[new, ["agent", "company"]] = draw.choice(["CON1", "somebody"], (new.sum(), 2))
     other = other[~(new & (draw.random(len(other)) < 0.3))]
 
-    pd.testing.assert_frame_equal(build(booked, other, RULE), build(booked, HISTORY, RULE))
+    pd.testing.assert_frame_equal(build(booked, tally(other), RULE), build(booked, TALLIED, RULE))
+
+
+@settings(max_examples=25, deadline=None)
+@given(days=st.integers(0, 60), ended=st.sampled_from(["canceled", "no_show", "stayed"]))
+def test_outcomes_that_shift_to_any_later_day_leave_a_bookings_features_as_they_were(days: int, ended: str) -> None:
+    last = pd.Timestamp(START) + pd.Timedelta(days=DAYS - 1)
+    for day in (last, last - pd.Timedelta(days=20)):
+        booked = HISTORY[HISTORY["booked_on"] == day]
+        later = HISTORY["known_on"] >= day
+        shifted = HISTORY.assign(
+            status=HISTORY["status"].where(~later, ended),
+            known_on=HISTORY["known_on"].where(~later, HISTORY["known_on"] + pd.Timedelta(days=days)),
+        )
+        pd.testing.assert_frame_equal(build(booked, tally(shifted), RULE), build(booked, TALLIED, RULE))
+
+
+def test_what_a_reservation_brings_of_its_own_end_is_not_looked_at() -> None:
+    blind = HISTORY.drop(columns=["status", "known_on"])
+    pd.testing.assert_frame_equal(build(blind, TALLIED, RULE), build(HISTORY, TALLIED, RULE))
 
 
 def test_what_became_known_before_the_day_does_change_something() -> None:
     booked = HISTORY[HISTORY["booked_on"] == HISTORY["booked_on"].max()]
-    turned = HISTORY.assign(status="stayed")
-    assert (build(booked, turned, RULE)["agent_cancel_rate"] != build(booked, HISTORY, RULE)["agent_cancel_rate"]).any()
+    turned = tally(HISTORY.assign(status="stayed"))
+    assert (build(booked, turned, RULE)["agent_cancel_rate"] != build(booked, TALLIED, RULE)["agent_cancel_rate"]).any()
 
 
 @settings(max_examples=25, deadline=None)
 @given(rows=st.lists(st.integers(0, len(HISTORY) - 1), min_size=1, max_size=30, unique=True))
 def test_few_rows_get_the_features_that_they_have_among_many(rows: list[int]) -> None:
-    many = build(HISTORY, HISTORY, RULE)
-    pd.testing.assert_frame_equal(build(HISTORY.iloc[rows], HISTORY, RULE), many.iloc[rows])
+    many = build(HISTORY, TALLIED, RULE)
+    pd.testing.assert_frame_equal(build(HISTORY.iloc[rows], TALLIED, RULE), many.iloc[rows])
 
 
 def test_scoring_day_and_training_day_see_the_same_features() -> None:
@@ -57,12 +77,26 @@ def test_scoring_day_and_training_day_see_the_same_features() -> None:
     booked = HISTORY[HISTORY["booked_on"] == day]
     then = HISTORY[HISTORY["booked_on"] <= day].copy()
     then.loc[then["known_on"] > day, ["status", "known_on"]] = np.nan
-    pd.testing.assert_frame_equal(build(booked, then, RULE), build(booked, HISTORY, RULE))
+    pd.testing.assert_frame_equal(build(booked, tally(then), RULE), build(booked, TALLIED, RULE))
+
+
+def test_the_size_of_a_group_is_the_one_that_was_fixed_whoever_is_scored_with_it() -> None:
+    alone = HISTORY.iloc[[0]].assign(**{GROUP_SIZE: 17.0})
+    assert build(alone, TALLIED, RULE)[GROUP_SIZE].tolist() == [17.0]
+
+
+def test_a_tally_of_parts_adds_up_to_that_of_all() -> None:
+    counted = pd.concat([tally(HISTORY.iloc[::2]), tally(HISTORY.iloc[1::2])])
+    keys = ["kind", "key", "arrival_on", "lag"]
+    pd.testing.assert_frame_equal(
+        counted.groupby(keys)["bookings"].sum().to_frame(), TALLIED.groupby(keys)["bookings"].sum().to_frame()
+    )
+    pd.testing.assert_frame_equal(build(HISTORY, counted, RULE), build(HISTORY, TALLIED, RULE))
 
 
 def test_columns_types_and_index() -> None:
     some = HISTORY.iloc[[5, 3]]
-    out = build(some, HISTORY, RULE)
+    out = build(some, TALLIED, RULE)
     assert tuple(out.columns) == FEATURES
     assert list(out.index) == [5, 3]
     assert {str(out[c].dtype) for c in NUMERIC} == {"float64"}
@@ -73,7 +107,7 @@ def bookings(*rows: tuple[str, str, str | None, str | None, str | None]) -> pd.D
     """(booked, arrival, agent, status, known): everything else alike."""
     base = pd.DataFrame(rows, columns=["booked_on", "arrival_on", "agent", "status", "known_on"])
     base["reservation_id"] = [f"B{i}" for i in range(len(base))]
-    return coerce(base).assign(
+    return sized(coerce(base)).assign(
         status=base["status"].astype("str"), known_on=pd.to_datetime(base["known_on"]).astype("datetime64[us]")
     )
 
@@ -85,13 +119,13 @@ def test_an_agents_rate_is_shrunk_towards_everybodys() -> None:
         ("2016-01-01", "2016-01-10", "7", "stayed", "2016-01-12"),
         ("2016-01-01", "2016-01-10", "7", "stayed", "2016-01-12"),
     )
-    out = build(bookings(("2016-02-01", "2016-03-01", "9", None, None)), history, RULE).iloc[0]
+    out = build(bookings(("2016-02-01", "2016-03-01", "9", None, None)), tally(history), RULE).iloc[0]
     assert out["agent_cancel_rate"] == pytest.approx((2 + SHRINKAGE * 0.5) / (2 + SHRINKAGE))
     assert out["agent_bookings"] == pytest.approx(np.log1p(2))
 
 
 def test_a_booking_without_an_agent_has_no_agents_record() -> None:
-    out = build(bookings(("2016-02-01", "2016-03-01", None, None, None)), HISTORY, RULE).iloc[0]
+    out = build(bookings(("2016-02-01", "2016-03-01", None, None, None)), TALLIED, RULE).iloc[0]
     assert np.isnan(out["agent_cancel_rate"])
     assert out["agent_bookings"] == 0.0
 
@@ -100,13 +134,41 @@ def test_outcomes_of_the_same_day_are_too_late() -> None:
     history = bookings(("2016-01-01", "2016-01-10", "9", "canceled", "2016-01-05"))
     matures = ("2016-01-11", "2016-03-01", "9", None, None)
     next_day = ("2016-01-12", "2016-03-01", "9", None, None)
-    out = build(bookings(matures, next_day), history, RULE)
+    out = build(bookings(matures, next_day), tally(history), RULE)
     assert out["agent_bookings"].tolist() == pytest.approx([0.0, np.log(2)])
 
 
 def test_the_first_bookings_ever_have_features_too() -> None:
     first = bookings(("2016-01-01", "2016-01-10", "9", None, None))
-    out = build(first, first, RULE)
+    out = build(first, tally(first), RULE)
     assert out["agent_cancel_rate"].tolist() == [0.0]
     assert out["lead_days"].tolist() == [9.0]
-    pd.testing.assert_frame_equal(build(first, first.iloc[:0], RULE), out)
+    pd.testing.assert_frame_equal(build(first, tally(first.iloc[:0]), RULE), out)
+
+
+# --- columns that a mapping declares --------------------------------------------------------------
+
+EXTRAS = (Column("deposit_paid", "number"), Column("country", "category"), Column("rooms", "count"))
+
+
+def test_declared_columns_stand_behind_the_core_ones_of_their_kind() -> None:
+    declared = CORE.extended(EXTRAS)
+    assert declared == FeatureSet((*NUMERIC, "deposit_paid", "rooms"), (*CATEGORICAL, "country"))
+    assert declared.names == (*NUMERIC, "deposit_paid", "rooms", *CATEGORICAL, "country")
+
+
+def test_declared_columns_come_as_the_reservation_has_them_and_change_no_other() -> None:
+    rows = HISTORY.iloc[:4].assign(deposit_paid=[10.5, np.nan, 0.0, 3.0], country=["PRT", None, "7", "ESP"], rooms=1)
+    out = build(rows, TALLIED, RULE, EXTRAS)
+    assert tuple(out.columns) == CORE.extended(EXTRAS).names
+    assert FeatureSet.of(out) == CORE.extended(EXTRAS)
+    assert out["deposit_paid"].dropna().tolist() == [10.5, 0.0, 3.0]
+    assert out["country"].dropna().tolist() == ["PRT", "7", "ESP"]
+    pd.testing.assert_frame_equal(out[list(FEATURES)], build(rows, TALLIED, RULE))
+
+
+def test_a_declared_column_that_is_missing_everywhere_keeps_its_kind() -> None:
+    rows = coerce(HISTORY.iloc[:4], (*COLUMNS, *EXTRAS)).assign(**{GROUP_SIZE: 1.0})
+    out = build(rows, TALLIED, RULE, EXTRAS)
+    assert out[[c.name for c in EXTRAS]].isna().all(axis=None)
+    assert FeatureSet.of(out) == CORE.extended(EXTRAS)

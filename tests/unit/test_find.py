@@ -18,14 +18,19 @@ from cancellations.errors import BadInput
 from cancellations.ports import Source
 from cancellations.settings import load
 from cancellations.sources.find import NEARBY, find, simulated
-from cancellations.sources.public_file import SCHEMA, PublicFile
+from cancellations.sources.mapped import MappedTable, packaged
 from cancellations.sources.simulator import Simulator
 
-ROW = (
-    "City Hotel,0,10,2016,March,11,11,2,1,2,0,0,BB,FRA,Online TA,TA/TO,0,0,0,A,D,0,No Deposit,9,NULL,0,"
-    "Transient,101.5,0,1,Check-Out,2016-03-14\n"
-)
-TABLE = (",".join(SCHEMA) + "\n" + ROW).encode()
+VALUES = {
+    **dict.fromkeys(packaged()["hotel_bookings"].source_columns, "1"),
+    "hotel": "City Hotel",
+    "arrival_date_month": "March",
+    "arrival_date_year": "2016",
+    "reservation_status": "Check-Out",
+    "reservation_status_date": "2016-03-14",
+}
+ROW = ",".join(VALUES.values()) + "\n"
+TABLE = (",".join(VALUES) + "\n" + ROW).encode()
 CHECKSUM = hashlib.sha256(TABLE).hexdigest()
 
 
@@ -101,8 +106,8 @@ def test_a_given_file_comes_first(search: Search, web: Web, tmp_path: Path) -> N
     path = tmp_path / "mine.csv"
     path.write_bytes(TABLE)
     source = search(path, url=web.address)
-    assert isinstance(source, PublicFile)
-    assert source.path == path
+    assert isinstance(source, MappedTable)
+    assert source.place == str(path)
     assert search.line == f"data: {path} (as given)"
     assert web.asked == []
 
@@ -118,8 +123,8 @@ def test_a_file_beside_the_project_comes_before_a_download(search: Search, web: 
     nearby.parent.mkdir(parents=True)
     nearby.write_bytes(TABLE)
     source = search(url=web.address, max_lead_days=180)
-    assert isinstance(source, PublicFile)
-    assert source.path == nearby
+    assert isinstance(source, MappedTable)
+    assert source.place == str(nearby)
     assert search.line == f"data: {nearby} (found beside the project, at most 180 days of lead)"
     assert web.asked == []
 
@@ -129,23 +134,23 @@ def test_a_download_is_kept_in_the_cache_and_not_fetched_again(search: Search, w
     assert f"downloaded from {web.address}" in search.line
     second = search(url=web.address)
     assert "from the cache" in search.line
-    assert isinstance(first, PublicFile)
-    assert isinstance(second, PublicFile)
-    assert first.path == second.path
+    assert isinstance(first, MappedTable)
+    assert isinstance(second, MappedTable)
+    assert first.place == second.place
     assert search.kept() == [TABLE]
     assert web.asked == ["/bookings.csv"]
 
 
 def test_the_cache_serves_offline_and_with_downloads_off(search: Search, web: Web) -> None:
     search(url=web.address)
-    assert isinstance(search(url="http://127.0.0.1:9/", download=False), PublicFile)
+    assert isinstance(search(url="http://127.0.0.1:9/", download=False), MappedTable)
     assert "from the cache" in search.line
 
 
 def test_a_damaged_cache_is_downloaded_again(search: Search, web: Web) -> None:
     source = search(url=web.address)
-    assert isinstance(source, PublicFile)
-    source.path.write_bytes(TABLE[:-30])
+    assert isinstance(source, MappedTable)
+    Path(source.place).write_bytes(TABLE[:-30])
     search(url=web.address)
     assert "downloaded" in search.line
     assert search.kept() == [TABLE]

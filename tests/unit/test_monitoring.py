@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from cancellations.domain.comparison import Day, SequencePolicy, read
-from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
+from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC, FeatureSet
 from cancellations.domain.promotion import Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
 from cancellations.ports import Observation, StoredDecision
 from cancellations.settings import MonitorSettings
 from monitoring.classifier import domain_classifier
-from monitoring.columns import clean, comparable, describe, obstacle
+from monitoring.columns import clean, comparable, describe, obstacle, watched
 from monitoring.drift import column_signal
 from monitoring.performance import excess_loss
 from monitoring.plots import ReportPictures, found
@@ -98,7 +98,7 @@ def test_probabilities_of_zero_and_one_stay_finite() -> None:
 
 
 def test_classifier_tells_a_changed_world_and_names_the_column() -> None:
-    reference, current = bookings(600, 1), bookings(600, 2)
+    reference, current = bookings(600, 3), bookings(600, 4)
     same = domain_classifier(reference, current, 5_000, 0.8, 1.0)
     assert same.value is not None and abs(same.value - 0.5) < 0.06
     changed = domain_classifier(reference, current.assign(price=current["price"] * 3), 5_000, 0.8, 1.0)
@@ -127,6 +127,16 @@ def test_running_records_of_agents_cannot_date_a_booking() -> None:
     )
 
 
+def test_the_classifier_looks_at_declared_columns_that_both_sides_have() -> None:
+    reference = bookings(600, 3).assign(stars=1.0, country="PRT", label=0.0)
+    current = bookings(600, 4).assign(stars=1.0, country="PRT", pool=1.0)
+    same = domain_classifier(reference, current, 5_000, 0.8, 1.0)
+    assert same.value is not None and abs(same.value - 0.5) < 0.06
+    changed = domain_classifier(reference, current.assign(country="ESP"), 5_000, 0.8, 1.0)
+    assert changed.value == pytest.approx(1.0)
+    assert changed.after.startswith("country ")
+
+
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
@@ -148,6 +158,22 @@ def test_cleaning_reads_numbers_from_text_and_nullable_types() -> None:
     assert cleaned["price"].tolist() == [10.0, 11.5]
     assert cleaned["adults"].dtype == "float64" and cleaned["adults"].isna().tolist() == [False, True]
     assert cleaned["meal"].isna().tolist() == [False, True]
+
+
+def test_the_champions_features_are_those_of_its_reference_then_what_the_window_alone_has() -> None:
+    reference = bookings(3, 1).drop(columns="group_size").assign(country="PRT", stars=4.0, label=1.0)
+    current = bookings(3, 2).assign(country="PRT", stars=4.0, pool=1.0, floor="2")
+    numeric = (*(n for n in NUMERIC if n != "group_size"), "stars", "group_size", "pool")
+    assert watched(reference, current) == FeatureSet(numeric, (*CATEGORICAL, "country", "floor"))
+
+
+def test_the_kind_of_a_core_feature_is_known_and_another_ones_is_that_of_the_reference() -> None:
+    reference = bookings(3, 1).assign(code=["1", "2", "3"], price=["10", "11", "12"], meal=np.nan)
+    current = bookings(3, 2).assign(code=[1, 2, 3])
+    features = watched(reference, current)
+    assert set(features.numeric) == set(NUMERIC)
+    assert set(features.categorical) == {*CATEGORICAL, "code"}
+    assert clean(current, features)["code"].tolist() == ["1", "2", "3"]
 
 
 def test_one_keying_error_is_moved_to_the_edge_and_a_shifted_column_is_not_hidden() -> None:
@@ -188,7 +214,7 @@ def observation(current: pd.DataFrame) -> Observation:
     [
         (bookings(0, 2), "0 bookings in the window, 300 are needed"),
         (bookings(1, 2), "1 bookings in the window"),
-        (pd.DataFrame({"colour": ["red"] * 400}), "none of the 21 features"),
+        (pd.DataFrame({"colour": ["red"] * 400}), "none of the champion's 22 features"),
     ],
 )
 def test_a_window_that_cannot_be_judged_is_reported_not_raised(current: pd.DataFrame, told: str) -> None:

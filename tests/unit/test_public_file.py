@@ -15,7 +15,17 @@ import pytest
 from cancellations.domain.reservation import NAMES, OUTCOME_NAMES, violations
 from cancellations.errors import BadInput
 from cancellations.ports import Source, SourceBatch
-from cancellations.sources.public_file import SCHEMA, PublicFile
+from cancellations.sources.mapped import open_table, packaged
+from cancellations.sources.selection import Selected, unbiased
+
+SCHEMA: tuple[str, ...] = (
+    *("hotel", "is_canceled", "lead_time", "arrival_date_year", "arrival_date_month", "arrival_date_week_number"),
+    *("arrival_date_day_of_month", "stays_in_weekend_nights", "stays_in_week_nights", "adults", "children", "babies"),
+    *("meal", "country", "market_segment", "distribution_channel", "is_repeated_guest", "previous_cancellations"),
+    *("previous_bookings_not_canceled", "reserved_room_type", "assigned_room_type", "booking_changes"),
+    *("deposit_type", "agent", "company", "days_in_waiting_list", "customer_type", "adr"),
+    *("required_car_parking_spaces", "total_of_special_requests", "reservation_status", "reservation_status_date"),
+)
 
 # Invented bookings in the public schema.
 TABLE = """\
@@ -63,11 +73,12 @@ def read(source: Source) -> SourceBatch:
         pd.concat([b.raw for b in batches]),
         pd.concat([b.reservations for b in batches]),
         pd.concat([b.outcomes for b in batches]),
+        pd.concat([b.problems for b in batches]),
     )
 
 
 def test_a_booking_gets_its_dates_id_and_outcome(tmp_path: Path) -> None:
-    batch = read(PublicFile(csv(tmp_path)))
+    batch = read(open_table(csv(tmp_path)))
     assert tuple(batch.reservations.columns) == NAMES
     assert tuple(batch.outcomes.columns) == OUTCOME_NAMES
     assert batch.reservations["reservation_id"].tolist() == [f"bookings-00000{row}" for row in (1, 2, 3, 4)]
@@ -82,7 +93,7 @@ def test_a_booking_gets_its_dates_id_and_outcome(tmp_path: Path) -> None:
 
 
 def test_nothing_that_the_file_knows_later_is_taken(tmp_path: Path) -> None:
-    reservations = read(PublicFile(csv(tmp_path))).reservations
+    reservations = read(open_table(csv(tmp_path))).reservations
     assert reservations.loc[1, "room_type"] == "A"  # reserved; assigned was D
     assert not {"country", "booking_changes", "is_canceled", "reservation_status"} & set(reservations.columns)
 
@@ -90,27 +101,26 @@ def test_nothing_that_the_file_knows_later_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [gz, parquet])
 @pytest.mark.parametrize("rows", [2, 50_000])
 def test_each_format_gives_the_same_frames(tmp_path: Path, other: Callable[[Path], Path], rows: int) -> None:
-    plain, same = read(PublicFile(csv(tmp_path))), read(PublicFile(other(tmp_path), batch_rows=rows))
+    plain, same = read(open_table(csv(tmp_path))), read(open_table(other(tmp_path), batch_rows=rows))
     pd.testing.assert_frame_equal(same.reservations, plain.reservations)
     pd.testing.assert_frame_equal(same.outcomes, plain.outcomes)
 
 
 def test_ids_saved_with_a_decimal_point_are_the_same_ids(tmp_path: Path) -> None:
     text = CSV.replace(",9,NULL,0,Tr", ",9.0,NULL,0,Tr").replace(",331,", ",331.0,")
-    rewritten = read(PublicFile(csv(tmp_path, text))).reservations
-    pd.testing.assert_frame_equal(rewritten, read(PublicFile(csv(tmp_path))).reservations)
+    rewritten = read(open_table(csv(tmp_path, text))).reservations
+    pd.testing.assert_frame_equal(rewritten, read(open_table(csv(tmp_path))).reservations)
 
 
 def test_raw_keeps_the_original_spelling(tmp_path: Path) -> None:
-    raw = read(PublicFile(csv(tmp_path))).raw
+    raw = read(open_table(csv(tmp_path))).raw
     assert tuple(raw.columns) == SCHEMA
     assert raw.loc[2, ["country", "children", "company"]].tolist() == ["NULL", "NA", "NULL"]
 
 
 def test_rows_that_break_rules_are_passed_on_for_quarantine(tmp_path: Path) -> None:
-    source = PublicFile(
-        csv(tmp_path, CSV.replace("2016,May", "2016,Mai")), max_lead_days=500, booked_from=date(2016, 1, 1)
-    )
+    table = open_table(csv(tmp_path, CSV.replace("2016,May", "2016,Mai")))
+    source = Selected(table, max_lead_days=500, booked_from=date(2016, 1, 1))
     batch = read(source)
     broken = violations(batch.reservations)
     assert set(zip(broken["row"], broken["column"], strict=True)) == {
@@ -118,16 +128,17 @@ def test_rows_that_break_rules_are_passed_on_for_quarantine(tmp_path: Path) -> N
         (2, "arrival_on"),
         (4, "adults"),
     }
+    assert batch.problems["row"].tolist() == [2]
+    assert "'2016 Mai 15' in columns arrival_date_year" in batch.problems["rule"].iloc[0]
     assert source.tally.set_aside == 0
 
 
 def test_a_selection_counts_what_it_sets_aside(tmp_path: Path) -> None:
-    source = PublicFile(
-        csv(tmp_path),
+    source = Selected(
+        open_table(csv(tmp_path), batch_rows=3),
         max_lead_days=180,
         booked_from=date(2016, 2, 29),
         booked_until=date(2016, 3, 1),
-        batch_rows=3,
     )
     for _ in range(2):  # a second pass counts anew
         batch = read(source)
@@ -139,7 +150,7 @@ def test_a_selection_counts_what_it_sets_aside(tmp_path: Path) -> None:
 
 
 def test_a_booking_without_an_outcome_is_read(tmp_path: Path) -> None:
-    batch = read(PublicFile(csv(tmp_path, CSV.replace("Check-Out,2016-03-14", "NULL,NULL"))))
+    batch = read(open_table(csv(tmp_path, CSV.replace("Check-Out,2016-03-14", "NULL,NULL"))))
     assert len(batch.reservations) == 4
     assert batch.outcomes["reservation_id"].tolist() == ["bookings-000002", "bookings-000003", "bookings-000004"]
 
@@ -150,49 +161,64 @@ def test_a_compressed_file_cut_in_the_middle_is_refused(tmp_path: Path, make: Ca
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(BadInput, match=path.name):
-        read(PublicFile(path))
+        read(open_table(path))
 
 
-def test_a_csv_cut_anywhere_in_its_last_line_is_refused(tmp_path: Path) -> None:
+def test_a_csv_cut_before_its_last_value_is_refused(tmp_path: Path) -> None:
     last = TABLE.splitlines()[-1]
-    for left in range(1, len(last)):
+    for left in range(1, last.rindex(",") + 1):
         path = csv(tmp_path, CSV[: -1 - len(last)] + last[:left])
-        with pytest.raises(BadInput, match=r"bookings\.csv.* row 4"):
-            read(PublicFile(path))
+        with pytest.raises(BadInput, match=r"bookings\.csv is cut off: row 4, its last"):
+            read(open_table(path))
 
 
-def test_a_line_with_a_value_too_many_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="row 2 has 33 of 32 values"):
-        read(PublicFile(csv(tmp_path, CSV.replace("Groups,", "Groups,and more,"))))
+def test_a_csv_cut_inside_its_last_day_loses_no_booking(tmp_path: Path) -> None:
+    for left in range(1, len("2017-01-02")):
+        batch = read(open_table(csv(tmp_path, CSV[: -1 - left])))
+        assert len(batch.reservations) == 4
+        assert batch.problems[["row", "column"]].to_numpy().tolist() == [[4, "known_on"]]
+
+
+def test_a_row_with_a_value_too_many_is_set_aside_with_all_its_values(tmp_path: Path) -> None:
+    batch = read(open_table(csv(tmp_path, CSV.replace("Groups,", "Groups,and more,"))))
+    assert batch.reservations.index.tolist() == [1, 3, 4]
+    assert batch.problems.to_dict("records") == [
+        {"row": 2, "column": "", "rule": "the row has 33 values, the header 32"}
+    ]
+    assert "and more" in batch.raw.loc[2].tolist()
+    assert batch.raw.loc[2, "extra values"] == "2015-12-01"
 
 
 def test_a_last_line_without_its_end_is_whole(tmp_path: Path) -> None:
-    assert len(read(PublicFile(csv(tmp_path, CSV.rstrip("\n")))).reservations) == 4
+    assert len(read(open_table(csv(tmp_path, CSV.rstrip("\n")))).reservations) == 4
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "row", "column", "told"),
     [
-        (("Check-Out,2016-03-14", "Gone,2016-03-14"), "row 1: reservation_status 'Gone'"),
-        (("2015-12-01", "01.12.2015"), "row 2: .* on '01.12.2015'"),
-        (("2015-12-01", "2015-02-31"), "row 2"),
-        (("No-Show,2016-02-29", "No-Show,"), "row 3"),
+        (("Check-Out,2016-03-14", "Gone,2016-03-14"), 1, "status", "'Gone' in column reservation_status is none of"),
+        (("2015-12-01", "01.12.2015"), 2, "known_on", "'01.12.2015' in column reservation_status_date is no date"),
+        (("2015-12-01", "2015-02-31"), 2, "known_on", "'2015-02-31'"),
+        (("No-Show,2016-02-29", ",2016-02-29"), 3, "status", "is missing, and its day is told"),
     ],
 )
-def test_an_outcome_that_cannot_be_read_is_named(tmp_path: Path, change: tuple[str, str], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
-        read(PublicFile(csv(tmp_path, CSV.replace(*change))))
+def test_an_outcome_that_cannot_be_read_is_a_problem_of_its_row(
+    tmp_path: Path, change: tuple[str, str], row: int, column: str, told: str
+) -> None:
+    batch = read(open_table(csv(tmp_path, CSV.replace(*change))))
+    assert batch.problems[["row", "column"]].to_numpy().tolist() == [[row, column]]
+    assert told in batch.problems["rule"].iloc[0]
 
 
-def test_another_schema_is_refused_with_what_is_missing_and_what_was_found(tmp_path: Path) -> None:
+def test_another_schema_is_refused_with_what_is_missing_and_how_to_begin(tmp_path: Path) -> None:
     text = CSV.replace("lead_time", "days_ahead").replace("adr,", "price,")
-    with pytest.raises(BadInput, match=r"lacks lead_time, adr and has hotel, is_canceled, days_ahead"):
-        PublicFile(csv(tmp_path, text))
+    with pytest.raises(BadInput, match=r"lacks lead_time, adr\)\. .*`cancellations mapping init .*bookings\.csv`"):
+        open_table(csv(tmp_path, text))
 
 
-def test_a_table_separated_by_semicolons_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"separated by commas"):
-        PublicFile(csv(tmp_path, CSV.replace(",", ";")))
+def test_a_table_separated_by_semicolons_is_refused_with_a_guess(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"separated by ';'"):
+        open_table(csv(tmp_path, CSV.replace(",", ";")))
 
 
 @pytest.mark.parametrize(
@@ -202,44 +228,41 @@ def test_an_empty_or_foreign_file_is_refused(tmp_path: Path, content: bytes) -> 
     path = tmp_path / "bookings.csv"
     path.write_bytes(content)
     with pytest.raises(BadInput, match=r"bookings\.csv"):
-        PublicFile(path)
+        read(open_table(path))
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"there is no file .*nowhere\.csv"):
-        PublicFile(tmp_path / "nowhere.csv")
+        open_table(tmp_path / "nowhere.csv")
     with pytest.raises(BadInput, match="cannot be read"):
-        PublicFile(tmp_path)
-
-
-def test_a_late_damage_does_not_lose_the_batches_before_it(tmp_path: Path) -> None:
-    source = PublicFile(csv(tmp_path, CSV.replace("2017-01-02\n", "")), batch_rows=2).batches()
-    assert len(next(source).reservations) == 2
-    with pytest.raises(BadInput, match="row 4"):
-        next(source)
+        open_table(tmp_path)
 
 
 def test_numbers_are_numbers_and_missing_is_missing(tmp_path: Path) -> None:
-    frame = read(PublicFile(csv(tmp_path))).reservations
+    frame = read(open_table(csv(tmp_path))).reservations
     assert frame["children"].dtype == np.float64
     assert not frame.isin(["NULL", "NA"]).any(axis=None)
 
 
 def test_bookings_of_two_files_are_never_taken_for_each_other(tmp_path: Path) -> None:
-    january, february = (read(PublicFile(csv(tmp_path, name=f"{month}.csv"))) for month in ("january", "february"))
+    january, february = (read(open_table(csv(tmp_path, name=f"{month}.csv"))) for month in ("january", "february"))
     assert not set(january.reservations["reservation_id"]) & set(february.reservations["reservation_id"])
 
 
 def test_ids_that_the_file_brings_are_kept(tmp_path: Path) -> None:
     head, *rows = CSV.strip().splitlines()
     text = "\n".join([f"reservation_id,{head}", *(f"hotel-7/{i},{row}" for i, row in enumerate(rows))])
-    batch = read(PublicFile(csv(tmp_path, text)))
+    batch = read(open_table(csv(tmp_path, text)))
     assert batch.reservations["reservation_id"].tolist() == ["hotel-7/0", "hotel-7/1", "hotel-7/2", "hotel-7/3"]
     assert batch.outcomes["reservation_id"].tolist() == batch.reservations["reservation_id"].tolist()
 
 
 def test_the_span_without_cut_leads_follows_from_the_arrivals(tmp_path: Path) -> None:
-    arrivals = read(PublicFile(csv(tmp_path))).reservations["arrival_on"]
-    first, last = PublicFile(csv(tmp_path)).unbiased(max_lead_days=30)
+    arrivals = read(open_table(csv(tmp_path))).reservations["arrival_on"]
+    first, last = unbiased(open_table(csv(tmp_path)), max_lead_days=30)
     assert pd.Timestamp(first) == arrivals.min()
     assert pd.Timestamp(last) == arrivals.max() - pd.Timedelta(days=30)
+
+
+def test_the_mapping_comes_with_the_package_and_names_columns_of_the_table() -> None:
+    assert set(packaged()["hotel_bookings"].source_columns) <= set(SCHEMA)

@@ -83,9 +83,5 @@ def test_each_broken_rule_is_named_with_its_row(changes: dict[str, Any], column:
     assert problems(good(reservation_id="A"), good(**changes)) == [(2, column, rule)]
 
 
-def test_the_second_of_two_equal_ids_is_the_broken_one() -> None:
-    assert problems(good(), good()) == [(2, "reservation_id", "appears more than once in this load")]
-
-
 def test_children_alone_are_guests() -> None:
     assert problems(good(adults=0, children=2)) == []

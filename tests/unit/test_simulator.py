@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cancellations.domain.reservation import NAMES, OUTCOME_NAMES, violations
+from cancellations.domain.reservation import COLUMNS, NAMES, OUTCOME_NAMES, violations
 from cancellations.errors import BadInput
+from cancellations.ports import Undated
 from cancellations.sources.simulator import CELLS, Drift, DriftKind, Simulator, simulate
 
 START = date(2015, 10, 1)
@@ -166,3 +167,12 @@ def test_the_source_gives_the_same_bookings_in_batches() -> None:
     pd.testing.assert_frame_equal(outcomes.reset_index(drop=True), table[list(OUTCOME_NAMES)])
     assert all(b.raw.index.equals(b.reservations.index) for b in batches)
     assert source.name == "simulator (seed 3, booked 2015-10-01 to 2015-10-10)"
+
+
+def test_the_source_tells_what_it_delivers_and_when_it_is_another_one() -> None:
+    source = Simulator(START, 10, 3)
+    assert (source.columns, source.mapping, source.undated) == (COLUMNS, "", Undated.MATURITY)
+    assert all(b.problems.empty for b in source.batches())
+    others = [Simulator(START, 11, 3), Simulator(START, 10, 4), Simulator(START, 10, 3, max_lead_days=7)]
+    assert source.fingerprint() == Simulator(START, 10, 3).fingerprint()
+    assert source.fingerprint() not in {other.fingerprint() for other in others}

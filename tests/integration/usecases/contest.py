@@ -19,7 +19,7 @@ from cancellations.domain.comparison import SequencePolicy
 from cancellations.domain.features import FEATURES
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import Change, TrialPolicy
-from cancellations.domain.reservation import coerce
+from cancellations.domain.reservation import coerce, sized
 from cancellations.ports import Candidate, VersionRecord
 
 TRAINED = date(2016, 6, 1)
@@ -91,14 +91,14 @@ def _bookings() -> pd.DataFrame:
         known_on=arrival + pd.to_timedelta(np.where(cancelled, 0, 1), unit="D"),
     )
     told = rows[["n", "status", "known_on"]]
-    return pd.concat([coerce(rows), told], axis=1)
+    return pd.concat([sized(coerce(rows)), told], axis=1)
 
 
 def candidate(name: str, trained: date = TRAINED, seed: int = 1) -> Candidate:
     """A real model of the bookings that had matured by day 0; another seed, another model."""
     rows = bookings()
     past = rows[rows["n"] <= 0]
-    built = features.build(past, rows, LabelRule())
+    built = features.build(past, features.tally(rows), LabelRule())
     label = (past["status"] == "canceled").to_numpy(dtype=float)
     picked = np.random.default_rng(seed).random(len(past)) < 0.9
     model = QuickTrainer().fit(built[picked], label[picked], np.ones(int(picked.sum())), seed)

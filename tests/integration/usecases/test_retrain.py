@@ -31,7 +31,7 @@ from world import (
 )
 
 from cancellations.domain.events import ChallengerRegistered, ChampionChanged, RetrainFailed, RetrainRejected
-from cancellations.domain.features import FEATURES
+from cancellations.domain.features import CORE, FEATURES
 from cancellations.domain.promotion import Standing
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import BadInput, LeaseLost, NotEnoughData, Refused
@@ -161,7 +161,7 @@ def test_no_label_that_matured_after_its_day_enters_a_training(challenged: World
 
 def test_a_version_carries_its_signature_and_a_reference_of_its_training(challenged: World) -> None:
     info = mlflow.models.get_model_info("models:/cancellations/2")
-    assert info.signature == signature()
+    assert info.signature == signature(CORE)
     assert set(info.signature.inputs.input_names()) == set(FEATURES)
     reference = challenged.registry.reference("2")
     assert len(reference) == POLICY.reference_rows

@@ -23,7 +23,7 @@ from cancellations.domain.features import FEATURES
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialPolicy, open_trial
-from cancellations.domain.reservation import NAMES, OUTCOME_NAMES
+from cancellations.domain.reservation import COLUMNS, OUTCOME_NAMES, Column, coerce, no_problems
 from cancellations.domain.retraining import MonitorReport, RetrainPolicy, RetrainRequest, Signal, Window, judge
 from cancellations.errors import ServiceDown
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
@@ -38,6 +38,7 @@ from cancellations.ports import (
     SourceBatch,
     Store,
     Trainer,
+    Undated,
     UnitOfWork,
 )
 from cancellations.registry import MlflowRegistry
@@ -47,12 +48,12 @@ from cancellations.store.tables import arms
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.deliver import Delivered, deliver
 from cancellations.usecases.explain import Explanation, History, explain, history
-from cancellations.usecases.ingest import ingest
+from cancellations.usecases.ingest import LoadPolicy, ingest
 from cancellations.usecases.monitor import Monitored, Rhythm, monitor
 from cancellations.usecases.promote import House, Takeover, promote, roll_back
 from cancellations.usecases.reconcile import Reconciled, reconcile
 from cancellations.usecases.retrain import TrainingPolicy, request_training, retrain
-from cancellations.usecases.score import Scored, score
+from cancellations.usecases.score import Across, Cut, Scored, score
 from cancellations.usecases.status import Status, status
 from cancellations.usecases.trial import Looked, answer, look, withdraw
 
@@ -92,15 +93,32 @@ class Clock:
 
 @dataclass(frozen=True)
 class Table:
-    """A source that holds one frame, with whatever is wrong in it."""
+    """A source that holds one frame, with whatever is wrong in it.
+
+    What cannot be read is missing; `content` is its fingerprint; with `endings` alone it brings outcomes
+    and no reservations.
+    """
 
     rows: pd.DataFrame
     name: str = "table"
+    columns: tuple[Column, ...] = COLUMNS
+    undated: Undated = Undated.MATURITY
+    mapping: str = ""
+    batch_rows: int = 50_000
+    content: str | None = None
+    endings: bool = False
+
+    def fingerprint(self) -> str | None:
+        return self.content
 
     def batches(self) -> Iterator[SourceBatch]:
-        rows = self.rows.set_axis(pd.RangeIndex(1, len(self.rows) + 1))
-        told = rows[list(OUTCOME_NAMES)].dropna()
-        yield SourceBatch(rows, rows[list(NAMES)], told)
+        table = self.rows.set_axis(pd.RangeIndex(1, len(self.rows) + 1))
+        for first in range(0, len(table), self.batch_rows):
+            rows = table.iloc[first : first + self.batch_rows]
+            told = rows[list(OUTCOME_NAMES)].astype({"known_on": "datetime64[us]"})
+            told = told[rows["status"].notna()]
+            reservations = None if self.endings else coerce(rows, self.columns)
+            yield SourceBatch(rows, reservations, told, no_problems())
 
 
 class QuickTrainer(GradientBoosting):
@@ -235,7 +253,10 @@ class World:
     trial_policy: TrialPolicy = POLICY.trial
 
     def ingest(self, until: date, after: date | None = None, source: Source | None = None) -> LoadCounts:
-        return ingest(source or simulator(), self.store, after=after, until=until, clock=self.clock)
+        policy = LoadPolicy(labels=POLICY.labels)
+        return ingest(
+            source or simulator(), self.store, after=after, until=until, clock=self.clock, policy=policy
+        ).counts
 
     def score(
         self,
@@ -243,9 +264,12 @@ class World:
         after: date | None = None,
         chunk_rows: int = 50_000,
         on_chunk: Callable[[str, int], None] = lambda version, rows: None,
+        store: Store | None = None,
+        cut: Cut | None = None,
+        across: Across | None = None,
     ) -> Scored:
         return score(
-            self.store,
+            store or self.store,
             self.registry,
             after=after,
             until=until,
@@ -253,6 +277,8 @@ class World:
             chunk_rows=chunk_rows,
             clock=self.clock,
             on_chunk=on_chunk,
+            cut=cut,
+            across=across,
         )
 
     def request(self, as_of: date, reason: str = "a person asks") -> RetrainRequest:

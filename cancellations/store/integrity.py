@@ -1,0 +1,142 @@
+"""A database as a whole: its schema, and what must hold between tables that no constraint can say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Integer, Select, cast, delete, func, literal, or_, select, union_all
+
+from cancellations.domain.features import AGENT, ALL, COMPANY, TALLY
+from cancellations.ports import LoadState
+from cancellations.store import schema, tables
+from cancellations.store.bookings import Bookings
+from cancellations.store.unit_of_work import SqlStore, open_store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+class Database:
+    """The database at an address, for those who look after it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def upgrade(self) -> tuple[str | None, str]:
+        """Brings the schema to this version's; returns the revisions before and after."""
+        return schema.upgrade(self._url)
+
+    def revision(self) -> tuple[str | None, str]:
+        """The revision of the database, None where it has no schema, and this version's."""
+        return schema.revision(self._url), schema.head()
+
+    def check(self) -> list[Finding]:
+        """Everything that is not as it should be; changes nothing. Contents are looked at in a right schema only."""
+        found, wanted = self.revision()
+        if found != wanted:
+            has = f"the schema of revision {found}" if found else "no schema yet"
+            return [Finding(f"the database has {has}; this version needs {wanted}", "run: cancellations db upgrade")]
+        differences = [
+            Finding(f"the schema differs from this version's: {difference}", "undo what was changed by hand")
+            for difference in schema.check(self._url)
+        ]
+        if differences:
+            return differences
+        with self._opened() as store, store.connection() as connection:
+            return Integrity(connection).findings()
+
+    def recount(self) -> int:
+        """Rebuilds the tallies from the bookings, all or nothing; returns how many of them were wrong."""
+        with self._opened() as store, store.connection() as connection:
+            work = Integrity(connection)
+            mended = work.recount()
+            work.commit()
+            return mended
+
+    @contextmanager
+    def _opened(self) -> Iterator[SqlStore]:
+        store = open_store(self._url)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+class Integrity(Bookings):
+    """Looks over all rows. Each look is one statement, so what others write meanwhile is no finding."""
+
+    def findings(self) -> list[Finding]:
+        found = [
+            (
+                self._count(self._wrong_tallies()),
+                "tallies of agents, companies and days differ from a recount of the bookings",
+                "run: cancellations db recount",
+            ),
+            (
+                self._count(_lossy_loads()),
+                "loads that are done do not add up: read must be outside + loaded + unchanged + updated + quarantined",
+                "load their sources again; what is there already counts as unchanged",
+            ),
+            (
+                self._count(_wrong_scores()),
+                "bookings show another score in the view scores than the last one that was served of them",
+                "make the view again as migration 0002 does, or put a copy of yours in the database's place",
+            ),
+        ]
+        return [Finding(f"{count:,} {what}", remedy) for count, what, remedy in found if count]
+
+    def recount(self) -> int:
+        self._lock_table(tables.reservations)
+        self._lock_table(tables.outcomes)
+        mended = self._add_to_tallies(self._wrong_tallies())
+        self._write(delete(tables.tallies).where(tables.tallies.c.bookings == 0))
+        return mended
+
+    def _count(self, rows: Select[tuple[object, ...]]) -> int:
+        return int(self._read(select(func.count()).select_from(rows.subquery())).scalar_one())
+
+    def _wrong_tallies(self) -> Select[tuple[object, ...]]:
+        """Keys of tallies with the number of bookings that they lack."""
+        place = self._places().subquery().c
+        counted = [
+            select(
+                literal(kind).label("kind"), key.label("key"), place.arrival_on, place.lag, literal(1).label("bookings")
+            ).where(key.is_not(None))
+            for kind, key in ((ALL, literal("")), (AGENT, place.agent), (COMPANY, place.company))
+        ]
+        kept = select(*(tables.tallies.c[name] for name in TALLY[:-1]), -tables.tallies.c.bookings)
+        both = union_all(*counted, kept).subquery()
+        key = [both.c[name] for name in TALLY[:-1]]
+        lacking = cast(func.sum(both.c.bookings), Integer)
+        return select(*key, lacking.label("bookings")).where(literal(value=True)).group_by(*key).having(lacking != 0)
+
+
+def _lossy_loads() -> Select[tuple[object, ...]]:
+    load = tables.loads.c
+    told = load.outside + load.loaded + load.unchanged + load.updated + load.quarantined
+    return select(load.number).where(
+        load.state == LoadState.DONE.value, or_(load.read != told, load.applied != load.read)
+    )
+
+
+def _wrong_scores() -> Select[tuple[object, ...]]:
+    serving, score = tables.servings.c, tables.scores.c
+    last = select(serving.reservation_id, func.max(serving.number).label("number")).group_by(serving.reservation_id)
+    newest = last.subquery()
+    told = [column for column in tables.scores.columns if column.name in serving]
+    served = tables.servings.join(
+        newest, (newest.c.reservation_id == serving.reservation_id) & (newest.c.number == serving.number)
+    )
+    same = [score[column.name].is_not_distinct_from(serving[column.name]) for column in told]
+    return (
+        select(newest.c.reservation_id)
+        .select_from(served.outerjoin(tables.scores, score.reservation_id == newest.c.reservation_id))
+        .where(or_(*(~equal for equal in same)))
+    )

@@ -1,0 +1,38 @@
+"""Features of bookings as they could be known when the bookings were made, from the store."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pandas as pd
+
+from cancellations.domain.features import AGENT, COMPANY, build
+from cancellations.domain.labels import LabelRule
+from cancellations.ports import UnitOfWork
+
+
+def booking_time(work: UnitOfWork, reservations: pd.DataFrame, rule: LabelRule) -> pd.DataFrame:
+    """Features of reservations as they were when they were made, indexed like `reservations`.
+
+    From the store's tally of earlier bookings, so it takes as long for the first booking as for the last.
+    """
+    extras = work.extra_columns()
+    agents, companies = (reservations[name].dropna().unique().tolist() for name in (AGENT, COMPANY))
+    last = date.min if reservations.empty else pd.Timestamp(reservations["booked_on"].max()).date()
+    return build(reservations, work.tallies(agents, companies, before=last), rule, extras)
+
+
+def as_scored(work: UnitOfWork, reservations: pd.DataFrame, rule: LabelRule) -> pd.DataFrame:
+    """Features of reservations, indexed like them, as a version got them that scored them.
+
+    Those that were scored have them stored; a correction that came later is nothing that could have been
+    known. The others' are built. A column that was declared after a booking was scored stays missing.
+    """
+    ids = reservations["reservation_id"]
+    stored = work.features(ids)
+    new = reservations[~ids.isin(stored.index)]
+    if stored.empty:
+        return booking_time(work, reservations, rule)
+    built = booking_time(work, new, rule).set_axis(new["reservation_id"])
+    both = stored if new.empty else pd.concat([stored, built])
+    return both.loc[ids].set_axis(reservations.index)

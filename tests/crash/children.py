@@ -1,0 +1,89 @@
+"""Real processes that cost a fork each, and jobs that run them side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import islice
+from multiprocessing import forkserver
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+# What a child would spend five seconds on; installed modules alone, since the server knows no test's folder.
+PRELOADED = (
+    "cancellations.model",
+    "cancellations.registry",
+    "cancellations.sources.simulator",
+    "cancellations.store",
+    "cancellations.usecases.ingest",
+    "cancellations.usecases.score",
+    "mlflow.sklearn",
+    "mlflow.store.artifact.local_artifact_repo",
+    "mlflow.store.artifact.models_artifact_repo",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "skops.io",
+    "threadpoolctl",
+)
+AT_ONCE = min(os.cpu_count() or 1, 4)
+# A step takes a second or two; whoever needs this long waits for a lock that nobody gives back.
+PATIENCE = 120.0
+
+
+class Children:
+    """Starts processes, forked from one that has imported everything; none outlives `close`."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(PRELOADED))
+        self._started: list[BaseProcess] = []
+
+    def start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
+        process = self._context.Process(target=target, args=arguments)
+        process.start()
+        self._started = [p for p in self._started if p.is_alive()] + [process]
+        return process
+
+    def run(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
+        """Starts a process and waits for its end."""
+        process = self.start(target, *arguments)
+        process.join(PATIENCE)
+        assert not process.is_alive(), f"{target.__name__}{arguments} has not ended within {PATIENCE:.0f} s"
+        return process
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.join()
+        # The server would end by itself when this process does; what a test starts ends with the tests.
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+def side_by_side(jobs: Iterable[Generator[BaseProcess, None, Result]]) -> list[Result]:
+    """What jobs return, as they end. A job yields each process that it has started, and goes on at its end."""
+    waiting, results = iter(jobs), []
+    running: dict[Any, tuple[BaseProcess, Generator[BaseProcess, None, Result]]] = {}
+
+    def advance(ready: Sequence[Generator[BaseProcess, None, Result]]) -> None:
+        for job in ready:
+            try:
+                process = next(job)
+            except StopIteration as end:
+                results.append(end.value)
+            else:
+                running[process.sentinel] = process, job
+
+    advance(list(islice(waiting, AT_ONCE)))
+    while running:
+        ended = wait(list(running), PATIENCE)
+        assert ended, f"none of {len(running)} processes has ended within {PATIENCE:.0f} s"
+        for sentinel in ended:
+            process, job = running.pop(sentinel)
+            process.join()
+            advance([job])
+            advance(list(islice(waiting, AT_ONCE - len(running))))
+    return results

@@ -1,0 +1,123 @@
+"""Whatever dies while it loads or scores: after a restart every table is as if nothing had happened."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import signal
+from collections.abc import Generator
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+
+import numpy as np
+import pytest
+from act import DIED, STEPS, WRITES, perform
+from children import PATIENCE, Children, side_by_side
+from conftest import Undisturbed
+
+from cancellations.usecases import ingest, point_in_time, score
+
+SEED = 20
+
+
+def test_every_write_of_ingest_and_score_is_a_crash_point(undisturbed: Undisturbed) -> None:
+    called = set().union(*(heard.called for heard in undisturbed.heard))
+    changing = set().union(*(heard.changing for heard in undisturbed.heard))
+    in_the_code = {
+        node.attr
+        for module in (ingest, score, point_in_time)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "work"
+    }
+    assert called == in_the_code, "let the act of these tests call what ingest and score call"
+    if undisturbed.tells_changes:
+        assert changing == WRITES, "name the methods that write in WRITES"
+    for moment in (*WRITES, "commit", "after commit"):
+        assert any(f": {moment} #1" in point for heard in undisturbed.heard for point in heard.points), moment
+
+
+def test_whatever_dies_at_one_crash_point_after_another_ends_as_if_undisturbed(
+    undisturbed: Undisturbed, children: Children
+) -> None:
+    def die_at_all(step: int, points: list[str]) -> Generator[BaseProcess, None, str | None]:
+        place = undisturbed.world(step)
+        while not place.ended:
+            process = children.start(perform, place, [step], set(points) - set(place.died))
+            yield process
+            if process.exitcode not in (0, DIED):
+                return f"{place.died}: exit code {process.exitcode}; {place.failure}"
+        if fault := undisturbed.fault(place, step):
+            return f"{place.died}: {fault}"
+        # What is done is not done again: later calls of a method may never come, its first one does.
+        kinds, died = ({point.partition(" #")[0] for point in some} for some in (points, place.died))
+        if missed := kinds - died:
+            return f"nobody died at {missed}"
+        undisturbed.databases.drop(place.url)
+        return None
+
+    _none_fails(side_by_side(die_at_all(step, heard.points) for step, heard in enumerate(undisturbed.heard)))
+
+
+@pytest.mark.long
+def test_after_a_death_at_any_crash_point_a_restart_ends_as_if_undisturbed(
+    undisturbed: Undisturbed, children: Children
+) -> None:
+    def die_and_go_on(step: int, point: str) -> Generator[BaseProcess, None, str | None]:
+        place = undisturbed.world(step)
+        for deaths in ([point], []):
+            process = children.start(perform, place, range(step + place.ended, step + 1), deaths)
+            yield process
+            if process.exitcode != (DIED if deaths else 0):
+                return f"{point}: exit code {process.exitcode}; {place.failure}"
+        if fault := undisturbed.fault(place, step):
+            return f"{point}: {fault}"
+        undisturbed.databases.drop(place.url)
+        return None
+
+    points = [(step, point) for step, heard in enumerate(undisturbed.heard) for point in heard.points]
+    _none_fails(side_by_side(die_and_go_on(*point) for point in points))
+
+
+def _none_fails(told: list[str | None]) -> None:
+    failures = sorted(failure for failure in told if failure is not None)
+    assert not failures, f"{len(failures)} of {len(told)} went wrong:\n" + "\n".join(failures)
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.long)])
+def test_what_is_killed_at_random_moments_ends_as_if_undisturbed(
+    undisturbed: Undisturbed, children: Children, kills: int
+) -> None:
+    draw = np.random.default_rng(SEED)
+    while kills:
+        place, story = undisturbed.world(), []
+        while place.ended < len(STEPS):
+            process = children.start(perform, place, range(place.ended, len(STEPS)))
+            moment = draw.uniform(0, undisturbed.seconds)
+            process.join(moment if kills else PATIENCE)
+            process.kill()
+            process.join()
+            if process.exitcode != 0:
+                assert process.exitcode == -signal.SIGKILL and kills, (story, place.failure)
+                kills -= 1
+                story.append(f"killed after {moment:.3f} s, when {place.ended} steps had ended")
+        print(*story, sep="\n")
+        assert (fault := undisturbed.fault(place)) is None, fault
+        undisturbed.databases.drop(place.url)
+
+
+def test_two_at_once_of_which_one_is_killed_end_as_if_undisturbed(undisturbed: Undisturbed, children: Children) -> None:
+    draw = np.random.default_rng(SEED)
+    place = undisturbed.world()
+    other = replace(place, folder=place.folder / "other")
+    for step, (name, _) in enumerate(STEPS):
+        victim, survivor = (children.start(perform, where, [step]) for where in (other, place))
+        moment = draw.uniform(0, 2 * undisturbed.seconds / len(STEPS))
+        print(f"{name}: killed after {moment:.3f} s")
+        victim.join(moment)
+        victim.kill()
+        for process in (victim, survivor):
+            process.join(PATIENCE)
+        assert survivor.exitcode == 0, place.failure
+        assert victim.exitcode in (0, -signal.SIGKILL), other.failure
+        assert (fault := undisturbed.fault(place, step)) is None, fault
+    undisturbed.databases.drop(place.url)

@@ -1,0 +1,150 @@
+"""`cancellations db`, and what `status` tells of messages that were given up."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import NullPool, create_engine
+from test_store import a_message, bookings, outcomes, promote, scores
+
+from cancellations.store import Database, SqlStore, open_store
+
+if TYPE_CHECKING:
+    from command_line import Run
+
+pytest_plugins = ["command_line"]
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+
+
+def execute(url: str, *statements: str) -> None:
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def address(home: Path) -> str:
+    return f"sqlite:///{home / 'cancellations.db'}"
+
+
+@pytest.fixture
+def filled(store: SqlStore, store_url: str) -> str:
+    """Address of a store with bookings, outcomes, scores by version 1, and what is served."""
+    with store.begin() as work:
+        work.upsert_reservations(bookings("abc", agent=["9", None, "8"]))
+        work.record_outcomes(outcomes(a=("canceled", "2024-01-20")))
+        work.add_predictions("1", scores("abc"), date(2024, 1, 6), NOW)
+        promote(work, work.standing(), "1")
+        assert work.serve(date(2024, 1, 6), NOW) == 3
+        work.commit()
+    return store_url
+
+
+def told(url: str) -> list[str]:
+    return [f"{finding.what}; {finding.remedy}" for finding in Database(url).check()]
+
+
+def test_a_database_as_it_was_written_gives_no_finding(filled: str) -> None:
+    assert told(filled) == []
+    assert Database(filled).recount() == 0
+
+
+def test_a_recount_puts_tallies_right_that_somebody_changed(filled: str) -> None:
+    execute(
+        filled,
+        "DELETE FROM tallies WHERE kind = 'all'",
+        "UPDATE tallies SET bookings = 7 WHERE key = '9' AND lag = 0",
+        "INSERT INTO tallies VALUES ('company', '40', '2024-02-01', -1, 1)",
+    )
+    [finding] = told(filled)
+    assert "4 tallies" in finding and "cancellations db recount" in finding
+    assert Database(filled).recount() == 4
+    assert told(filled) == []
+    assert Database(filled).recount() == 0
+    store = open_store(filled)
+    with store.begin() as work:
+        assert work.tallies(["8", "9"], ["40"], date(2025, 1, 1))["bookings"].sum() == 5
+    store.close()
+
+
+def test_a_view_of_scores_that_tells_another_story_is_found(filled: str) -> None:
+    execute(
+        filled,
+        "DROP VIEW scores",
+        "CREATE VIEW scores AS SELECT reservation_id, 0.9 AS probability, model_version, arm, epoch, served_at"
+        " FROM servings WHERE reservation_id <> 'b'",
+    )
+    [finding] = told(filled)
+    assert finding.startswith("3 bookings show another score")
+
+
+def test_a_load_that_does_not_add_up_is_found(filled: str) -> None:
+    if filled.startswith("postgresql"):
+        execute(filled, "ALTER TABLE loads DROP CONSTRAINT ck_loads_nothing_lost")
+    ignoring = ["PRAGMA ignore_check_constraints = ON"] if filled.startswith("sqlite") else []
+    columns = 'number, source, content, fingerprint, state, applied, "left", read, outside, loaded, unchanged, updated'
+    execute(
+        filled,
+        *ignoring,
+        f"INSERT INTO loads ({columns}, quarantined, outcomes, began_at, recorded_at)"
+        " VALUES (1, 'file', 'c', 'f', 'done', 9, 0, 9, 0, 5, 0, 0, 1, 0, '2024-05-01 12:00', '2024-05-01 12:00')",
+    )
+    assert [finding for finding in told(filled) if finding.startswith("1 loads")]
+
+
+def test_db_tells_and_mends_on_a_home(run: Run, home: Path) -> None:
+    url = address(home)
+    store = open_store(url)
+    with store.begin() as work:
+        work.upsert_reservations(bookings("ab"))
+        work.commit()
+    store.close()
+    ended = run("db", "check")
+    assert (ended.code, ended.out.strip()) == (0, "schema, tallies, loads and served scores are as they should be")
+    execute(url, "DELETE FROM tallies")
+    ended = run("db", "check")
+    assert ended.code == 1
+    assert "2 tallies" in ended.out and "cancellations db recount" in ended.out
+    assert [finding["remedy"] for finding in run("db", "check", "--json").json["findings"]] == [
+        "run: cancellations db recount"
+    ]
+    assert "2 tallies were wrong" in run("db", "recount").out
+    assert run("db", "recount", "--json").json == {"mended": 0}
+    assert run("db", "check").code == 0
+
+
+def test_db_upgrade_says_from_where_to_where(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "cancellations.db").unlink()
+    monkeypatch.setenv("CANCELLATIONS_DATABASE_URL", address(home))
+    command.upgrade(Config(toml_file=Path(__file__).parents[2] / "pyproject.toml"), "0001")
+    ended = run("db", "check")
+    assert ended.code == 1
+    assert "revision 0001" in ended.out and "cancellations db upgrade" in ended.out
+    assert "earlier version (0001)" in run("db", "recount").sentence()
+    _, newest = Database(address(home)).revision()
+    assert run("db", "revision", "--json").json == {"revision": "0001", "needed": newest}
+    assert run("db", "upgrade").out.strip() == f"upgraded from 0001 to {newest}"
+    assert run("db", "upgrade", "--json").json == {"from": newest, "to": newest}
+    execute(address(home), "ALTER TABLE standing ADD COLUMN mood TEXT")
+    ended = run("db", "check")
+    assert ended.code == 1
+    assert "mood" in ended.out
+
+
+def test_a_message_that_was_given_up_is_shown_by_status(run: Run, home: Path) -> None:
+    store = open_store(address(home))
+    with store.begin() as work:
+        work.add_messages([a_message("m1"), a_message("m2")], NOW)
+        work.mark_failed("m1", "mailbox unavailable", None)
+        work.commit()
+    store.close()
+    shown = run("status")
+    assert shown.code == 0
+    assert "1 messages wait, 1 given up" in shown.out
+    assert "mailbox unavailable" in shown.out
+    assert len(run("status", "--json").json["dead"]) == 1
