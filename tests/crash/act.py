@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -221,11 +222,12 @@ class Heard:
 class Mortal:
     """A store whose process dies at the first of some points, each with a name: `score again: after commit #3`.
 
-    Calls of a method are counted from the start of the process.
+    Calls of a method are counted from the start of the process. With a `meeting` it says so before the
+    first write of each transaction, when it has read what it will write by, and waits for a word back.
     """
 
-    def __init__(self, store: Store, deaths: Collection[str], grave: Path) -> None:
-        self._store, self._deaths, self._grave = store, deaths, grave
+    def __init__(self, store: Store, deaths: Collection[str], grave: Path, meeting: Connection | None) -> None:
+        self._store, self._deaths, self._grave, self._meeting = store, deaths, grave, meeting
         self._passed: Counter[str] = Counter()
         self.step = ""
         self.heard = Heard()
@@ -235,6 +237,11 @@ class Mortal:
         with self._store.begin() as work:
             mortal: Any = _MortalWork(work, self)
             yield mortal
+
+    def meet(self, moment: str) -> None:
+        if self._meeting is not None:
+            self._meeting.send(f"{self.step}: {moment}")
+            self._meeting.recv()
 
     def reach(self, moment: str) -> None:
         kind = f"{self.step}: {moment}"
@@ -250,6 +257,7 @@ class Mortal:
 class _MortalWork:
     def __init__(self, work: UnitOfWork, mortal: Mortal) -> None:
         self._work, self._mortal = work, mortal
+        self._writes = False
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._work, name)
@@ -257,6 +265,9 @@ class _MortalWork:
         def call(*args: Any, **kwargs: Any) -> Any:
             mortal = self._mortal
             mortal.heard.called.add(name)
+            if name in WRITES and not self._writes:
+                self._writes = True
+                mortal.meet(name)
             if name in WRITES or name == "commit":
                 mortal.reach(name)
             before = self._changes()
@@ -309,10 +320,12 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def perform(place: Place, steps: Sequence[int], deaths: Collection[str] = ()) -> None:
+def perform(
+    place: Place, steps: Sequence[int], deaths: Collection[str] = (), meeting: Connection | None = None
+) -> None:
     """Runs steps by number, each noted when it has ended; dies at the first of some points that it comes to."""
     with _confessing(place):
-        mortal = Mortal(open_store(place.url), deaths, place.folder / "died")
+        mortal = Mortal(open_store(place.url), deaths, place.folder / "died", meeting)
         registry = _registry(place)
         for number in steps:
             mortal.step, step = STEPS[number]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count, islice
 from multiprocessing import forkserver
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -55,6 +56,10 @@ class Children:
         assert not process.is_alive(), f"{target.__name__}{arguments} has not ended within {PATIENCE:.0f} s"
         return process
 
+    def pipe(self) -> tuple[Connection, Connection]:
+        """Two ends, one to be handed to a child."""
+        return self._context.Pipe()
+
     def close(self) -> None:
         for process in self._started:
             process.kill()
@@ -87,3 +92,25 @@ def side_by_side(jobs: Iterable[Generator[BaseProcess, None, Result]]) -> list[R
             advance([job])
             advance(list(islice(waiting, AT_ONCE - len(running))))
     return results
+
+
+def in_lockstep(meetings: Sequence[Connection]) -> Iterator[int]:
+    """Lets children whose pipes these are go on together, from one meeting to the next, until none is left.
+
+    Yields the number of a meeting when all that still live wait there; they go on when it is asked for the next.
+    """
+    present = list(meetings)
+    for number in count():
+        waiting = []
+        for meeting in present:
+            assert meeting.poll(PATIENCE), f"a child has not come to meeting {number} within {PATIENCE:.0f} s"
+            with suppress(EOFError, ConnectionResetError):
+                meeting.recv()
+                waiting.append(meeting)
+        if not waiting:
+            return
+        present = waiting
+        yield number
+        for meeting in present:
+            with suppress(BrokenPipeError):
+                meeting.send("go on")

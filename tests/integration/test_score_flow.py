@@ -265,7 +265,10 @@ def test_a_part_that_fails_fails_the_run_with_its_reason_and_a_repeat_completes_
     assert len(failed) == 1
     left = len(undisturbed) - len(everything(application()))
     assert left == failed[0].rows > 0
-    assert f"bookings until {failed[0].until} were not scored" in caplog.text and "3 bookings no probability" in caplog.text
+    assert (
+        f"bookings until {failed[0].until} were not scored" in caplog.text
+        and "3 bookings no probability" in caplog.text
+    )
 
     flow(until=UNTIL)
     assert f"**{left:,}**" in artifact()
