@@ -21,6 +21,8 @@ group = typer.Typer(name="db", no_args_is_help=True, pretty_exceptions_enable=Fa
 def database() -> None:
     """Look after the database of the store: its schema, and whether what it holds fits together.
 
+    Each of these takes --home.
+
     Example: cancellations db check
     """
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import count, islice
+from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import islice
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -94,23 +93,22 @@ def side_by_side(jobs: Iterable[Generator[BaseProcess, None, Result]]) -> list[R
     return results
 
 
-def in_lockstep(meetings: Sequence[Connection]) -> Iterator[int]:
-    """Lets children whose pipes these are go on together, from one meeting to the next, until none is left.
+def in_lockstep(meetings: Sequence[Connection]) -> None:
+    """Lets children go on together from one meeting to the next, until all have ended.
 
-    Yields the number of a meeting when all that still live wait there; they go on when it is asked for the next.
+    Each says on its pipe that it has come, and goes on when it hears that all who still live have.
     """
-    present = list(meetings)
-    for number in count():
-        waiting = []
-        for meeting in present:
-            assert meeting.poll(PATIENCE), f"a child has not come to meeting {number} within {PATIENCE:.0f} s"
-            with suppress(EOFError, ConnectionResetError):
+    living = list(meetings)
+    while living:
+        come = []
+        for meeting in living:
+            assert meeting.poll(PATIENCE), f"a child has not come to its meeting within {PATIENCE:.0f} s"
+            try:
                 meeting.recv()
-                waiting.append(meeting)
-        if not waiting:
-            return
-        present = waiting
-        yield number
-        for meeting in present:
-            with suppress(BrokenPipeError):
-                meeting.send("go on")
+            except (EOFError, ConnectionResetError):
+                meeting.close()
+            else:
+                come.append(meeting)
+        for meeting in come:
+            meeting.send("go on")
+        living = come

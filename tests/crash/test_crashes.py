@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 import numpy as np
 import pytest
 from act import DIED, STEPS, WRITES, perform
-from children import PATIENCE, Children, side_by_side
+from children import PATIENCE, Children, in_lockstep, side_by_side
 from conftest import Undisturbed
 
 from cancellations.usecases import ingest, point_in_time, score
@@ -105,22 +105,25 @@ def test_what_is_killed_at_random_moments_ends_as_if_undisturbed(
         undisturbed.databases.drop(place.url)
 
 
-def test_two_at_once_of_which_one_is_killed_end_as_if_undisturbed(undisturbed: Undisturbed, children: Children) -> None:
+@pytest.mark.parametrize("all_points", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_two_that_do_the_same_at_once_end_as_if_one_had_done_it_though_one_of_them_dies(
+    undisturbed: Undisturbed, children: Children, all_points: bool
+) -> None:
     draw = np.random.default_rng(SEED)
     for step, heard in enumerate(undisturbed.heard):
-        transactions = sum(": commit #" in point for point in heard.points)
-        # The last but one is killed at some moment of the last transaction, or lives on if that is over by then.
-        for last in (int(draw.integers(transactions)), transactions):
-            moment = draw.uniform(0, undisturbed.seconds / len(STEPS))
+        points = heard.points if all_points else [str(draw.choice(heard.points))]
+        for deaths in ([], *([point] for point in points)):
             place = undisturbed.world(step)
             other = replace(place, folder=place.folder / "other")
             pipes = [children.pipe() for _ in (place, other)]
-            survivor, victim = (
-                children.start(perform, where, [step], (), theirs)
-                for where, (_, theirs) in zip((place, other), pipes, strict=True)
-            )
+            one = children.start(perform, place, [step], [], pipes[0][1])
+            mortal = children.start(perform, other, [step], deaths, pipes[1][1])
             for _, theirs in pipes:
                 theirs.close()
-            for meeting in in_lockstep([ours for ours, _ in pipes]):
-                if meeting == last + 1:
-                    victim.kill()
+            in_lockstep([ours for ours, _ in pipes])
+            for process in (one, mortal):
+                process.join(PATIENCE)
+            assert one.exitcode == 0, (deaths, place.failure)
+            assert mortal.exitcode in ((0, DIED) if deaths else (0,)), (deaths, other.failure)
+            assert (fault := undisturbed.fault(place, step)) is None, (deaths, fault)
+            undisturbed.databases.drop(place.url)

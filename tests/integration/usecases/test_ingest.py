@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-import tracemalloc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from cancellations.ports import (
     Store,
     Undated,
     UnitOfWork,
+    Upserted,
 )
 from cancellations.sources.simulator import Simulator, simulate
 from cancellations.store import SqlStore, tables
@@ -630,30 +632,37 @@ def test_a_column_of_another_kind_than_before_is_refused_and_nothing_is_loaded(s
 
 
 def test_memory_does_not_grow_with_the_source(store: SqlStore) -> None:
-    pattern = bookings().head(200)
+    """Of what a source brings, and of what is written of it, no more than two batches are held at a time."""
+    read, written = list[weakref.ref[pd.DataFrame]](), list[weakref.ref[pd.DataFrame]]()
+    most = dict.fromkeys(("read", "written"), 0)
+
+    def met(what: str, held: list[weakref.ref[pd.DataFrame]], frame: pd.DataFrame) -> None:
+        held.append(weakref.ref(frame))
+        gc.collect()
+        most[what] = max(most[what], sum(ref() is not None for ref in held))
 
     @dataclass(frozen=True)
-    class Long(Table):
-        batches_: int = 1
-
+    class Watched(Table):
         def batches(self) -> Iterator[SourceBatch]:
-            for n in range(self.batches_):
-                ids = [f"{n}-{i}" for i in range(len(pattern))]
-                for batch in Table(pattern.assign(reservation_id=ids)).batches():
-                    index = batch.raw.index + n * len(pattern)
-                    reservations = batch.reservations
-                    assert reservations is not None
-                    frames = (f.set_axis(index) for f in (batch.raw, reservations, batch.outcomes))
-                    yield SourceBatch(*frames, batch.problems)
+            for batch in super().batches():
+                assert batch.reservations is not None
+                met("read", read, batch.reservations)
+                yield batch
 
-    def peak(batches: int) -> int:
-        empty(store)
-        tracemalloc.start()
-        done = load(store, Long(pattern, batches_=batches))
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert done.counts.loaded == batches * len(pattern)
-        return most
+    class Writing(CutOff):
+        @contextmanager
+        def begin(self) -> Iterator[UnitOfWork]:
+            with self.store.begin() as work:
+                upsert = work.upsert_reservations
 
-    peak(2)  # what is imported and compiled on the way
-    assert peak(20) < 1.3 * peak(2)
+                def upsert_reservations(reservations: pd.DataFrame, load: int | None = None) -> Upserted:
+                    met("written", written, reservations)
+                    return upsert(reservations, load)
+
+                work.upsert_reservations = upsert_reservations  # type: ignore[method-assign]
+                yield work
+
+    rows = bookings(1).head(120)
+    load(Writing(store, None), Watched(rows, batch_rows=10))
+    assert len(read) == len(written) == 12
+    assert 1 <= most["read"] <= 2 and 1 <= most["written"] <= 2
