@@ -103,11 +103,11 @@ class Scoring(BaseModel):
     runner: str = Field(
         "here",
         pattern="^(here|threads|processes|dask)$",
-        description="here | threads | processes | dask; here starts nothing, which is fastest up to some 100,000 rows",
+        description="here | threads | processes | dask; here starts nothing, and is enough up to some 100,000 rows",
     )
     partitions: int = Field(4, ge=1, description="parts that a batch is cut into, except here; some for each worker")
     least_rows: int = Field(5_000, ge=1, description="rows of a part at least: fewer take less time than its start")
-    workers: int = Field(2, ge=1, description="threads or processes on this machine; each process takes some 400 MiB")
+    workers: int = Field(2, ge=1, description="threads or processes on this machine; each process takes some 500 MiB")
     dask_address: str = Field(
         "", description="scheduler of a running Dask cluster, e.g. tcp://dask:8786; empty = a cluster on this machine"
     )

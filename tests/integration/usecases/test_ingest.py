@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import weakref
 from collections.abc import Iterator
@@ -473,7 +472,7 @@ def interrupted() -> Table:
 
 
 def test_a_load_killed_at_any_write_goes_on_where_it_was(store: SqlStore) -> None:
-    source = interrupted()
+    source = replace(interrupted(), batch_rows=25)
     heard = CutOff(store, None, nth=10_000)
     undisturbed = load(heard, source)
     wanted = contents(store)
@@ -638,7 +637,6 @@ def test_memory_does_not_grow_with_the_source(store: SqlStore) -> None:
 
     def met(what: str, held: list[weakref.ref[pd.DataFrame]], frame: pd.DataFrame) -> None:
         held.append(weakref.ref(frame))
-        gc.collect()
         most[what] = max(most[what], sum(ref() is not None for ref in held))
 
     @dataclass(frozen=True)
