@@ -30,8 +30,8 @@ from deployments.stack import Stack
 
 LOOK = timedelta(days=28)
 LONGEST_LEAD = 45
-# Backtest of six weeks, training on the eight before.
-FIRST_BOOKING = date(2016, 2, 5)
+# Backtest of six weeks, training on the twelve before: with eight the gate is passed or not by the seed.
+FIRST_BOOKING = date(2016, 1, 8)
 CHAMPION_TRAINED = date(2016, 5, 15)
 QUIET = CHAMPION_TRAINED + LOOK
 DRIFTED = QUIET + LOOK
