@@ -171,10 +171,11 @@ def test_a_child_that_cannot_start_is_named_with_its_log_and_the_others_end(tmp_
     home = tmp_path / "home"
     homes.prepare(home)
     (home / "mlflow.db").write_text("not a database, and long enough for SQLite to see that")
+    others = psutil.Process().children()  # of other tests' fixtures
     with pytest.raises(ServiceDown, match=r"mlflow ended with exit code \d+.*(?s:.*)logs/mlflow\.log") as caught:
         Stack(home, project, say=print).start()
     assert "file is not a database" in str(caught.value)
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == others
 
 
 def test_a_fixed_port_that_is_taken_is_refused_by_its_option(tmp_path: Path, project: Path) -> None:

@@ -760,7 +760,7 @@ def test_the_ledger_stays_one_story_whatever_happens_in_any_order(stage: Stage) 
     run_state_machine_as_test(
         lambda: Stories(stage),  # type: ignore[arg-type]
         settings=settings(
-            max_examples=18,
+            max_examples=10,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,
