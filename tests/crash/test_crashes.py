@@ -83,7 +83,7 @@ def _none_fails(told: list[str | None]) -> None:
     assert not failures, f"{len(failures)} of {len(told)} went wrong:\n" + "\n".join(failures)
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.long)])
 def test_what_is_killed_at_random_moments_ends_as_if_undisturbed(
     undisturbed: Undisturbed, children: Children, kills: int
 ) -> None:
