@@ -44,7 +44,7 @@ def draw(as_of: date, nights: pd.DataFrame, currency: str) -> bytes:
             Line2D([], [], color=DRIFTED, linewidth=3.0, linestyle=(0, (5, 1.5))),
             (Patch(facecolor=BAND, edgecolor=GAIN), Patch(facecolor=MONEY_BAND, edgecolor=DRIFTED)),
         ],
-        labels=["on the books", "expected to cancel", "revenue at risk", "intervals"],
+        labels=["on the books, to arrive", "expected to cancel", "revenue at risk", "intervals"],
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0.1)},
         loc="upper left",
         bbox_to_anchor=(0.01, 1 - 0.62 / height),
