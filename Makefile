@@ -7,9 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.installing
 
-# The files with the longest tests come first in their order. One thread for a model: the cores are taken.
-PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest \
-	--numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# In the order of their folders the files with the longest tests come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Without bytecode each process of the stack compiles everything it imports.
 unexport PYTHONDONTWRITEBYTECODE

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from monitoring.plots import BAND, DRIFTED, GAIN, INK, QUIET, STEADY, _frame, _png
+from monitoring.ink import BAND, DRIFTED, GAIN, INK, QUIET, STEADY, frame, png
 
 WIDTH, PANEL, HEAD, FOOT = 12.0, 2.75, 1.55, 0.75  # inches at 100 dots
 MONEY_BAND = "#f0d3cb"
@@ -58,7 +58,7 @@ def draw(as_of: date, nights: pd.DataFrame, currency: str) -> bytes:
         rows = nights[nights["hotel"] == hotel].sort_values("night")
         _rooms(rooms, rows, str(hotel))
         _money(money, rows, str(hotel), currency)
-    return _png(canvas)
+    return png(canvas)
 
 
 def _rooms(axes: Axes, rows: pd.DataFrame, hotel: str) -> None:
@@ -100,7 +100,7 @@ def _money(axes: Axes, rows: pd.DataFrame, hotel: str, currency: str) -> None:
 
 def _days(axes: Axes, rows: pd.DataFrame, title: str, told: str) -> np.ndarray:
     """Frame, titles and dates of a panel; returns where its nights stand."""
-    _frame(axes, "")
+    frame(axes, "")
     # A hotel's name and a currency are words: `$` begins no formula in them.
     axes.set_title(title, loc="left", size=18, weight="bold", color=INK, pad=8, parse_math=False)
     axes.set_title(told, loc="right", size=SIZE, color=INK, pad=8, parse_math=False)

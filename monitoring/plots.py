@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,8 @@ from cancellations.domain.comparison import Step
 from cancellations.domain.promotion import Kind, Trial
 from cancellations.domain.retraining import ColumnDrift, MonitorReport
 from cancellations.ports import StoredDecision
+from monitoring.ink import BAND, DRIFTED, GAIN, GRID, INK, QUIET, SHADE, STEADY, frame, png
+from monitoring.outlook_plot import draw
 
 BARS = 8
 WINDOWS = 26  # half a year of weeks; older ones do not explain a decision of today
@@ -35,9 +36,6 @@ SPAN = (-0.5, 3.0)  # of the signals, in times the threshold; beyond it a line r
 DATES = 5  # under a trial, whose letters are larger
 NARROW = 0.3  # of the width; a burn-in that takes less has room for its name only
 
-INK, QUIET, GRID = "#1f2933", "#66727f", "#dde2e7"
-DRIFTED, STEADY = "#c8553d", "#b9c4cf"
-GAIN, BAND, SHADE = "#24557a", "#c4d6e6", "#eef0f2"
 STYLES: tuple[tuple[str, Any, str], ...] = (
     ("o", "-", "#24557a"),
     ("s", "--", "#b07d12"),
@@ -79,7 +77,7 @@ class ReportPictures:
         )
         _columns(left, report)
         _signals(right, windows)
-        return _png(canvas)
+        return png(canvas)
 
     def trial(self, trial: Trial) -> bytes:
         """PNG, 1200 x 760 pixels: what the rival gains per booking, over maturity days, with its bounds.
@@ -93,22 +91,14 @@ class ReportPictures:
         figure.text(0.02, 0.925, _headline(trial), size=23, weight="bold", color=INK)
         figure.text(0.02, 0.865, _progress(trial), size=17, color=QUIET)
         _sequence(axes, trial)
-        return _png(canvas)
+        return png(canvas)
 
     def outlook(self, as_of: date, nights: pd.DataFrame, currency: str) -> bytes:
-        from monitoring.outlook_plot import draw  # which draws with the parts below
-
         return draw(as_of, nights, currency)
 
 
-def _png(canvas: FigureCanvasAgg) -> bytes:
-    out = BytesIO()
-    canvas.print_png(out)
-    return out.getvalue()
-
-
 def _columns(axes: Axes, report: MonitorReport) -> None:
-    _frame(axes, "Drift of the columns that matter most")
+    frame(axes, "Drift of the columns that matter most")
     measured = [(c, c.score / c.threshold) for c in report.columns if c.score is not None]
     told = sorted(measured, key=lambda pair: pair[0].weight * min(pair[1], LONGEST), reverse=True)[:BARS]
     told.sort(key=lambda pair: pair[1])
@@ -158,7 +148,7 @@ def _columns(axes: Axes, report: MonitorReport) -> None:
 
 
 def _signals(axes: Axes, windows: Sequence[MonitorReport]) -> None:
-    _frame(axes, "Signals over the windows so far")
+    frame(axes, "Signals over the windows so far")
     days = np.array([date2num(r.window.end) for r in windows])
     margin = max(3.5, 0.04 * float(days[-1] - days[0]))
     handles = []
@@ -209,7 +199,7 @@ def _sequence(axes: Axes, trial: Trial) -> None:
     # Words stand above and below everything that is drawn; a height of nothing cannot be drawn.
     room = 0.16 * (high - low) or 0.01
 
-    _frame(axes, "")
+    frame(axes, "")
     axes.set_xlim(left, right)
     axes.set_ylim(low - room, high + room)
     axes.set_xlabel("day on which outcomes became final", color=QUIET, size=16, labelpad=6)
@@ -330,15 +320,6 @@ _LEGEND: dict[str, Any] = {
     "handlelength": 2.6,
     "columnspacing": 1.4,
 }
-
-
-def _frame(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", size=11.5, weight="bold", color=INK, pad=14)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(QUIET)
-    axes.tick_params(colors=INK, labelsize=9.5)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 def _empty(axes: Axes, text: str) -> None:

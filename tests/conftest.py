@@ -12,6 +12,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before anything loads OpenMP: threads that spin on busy cores cost many times what they bring to small models.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
