@@ -166,6 +166,12 @@ def violations(frame: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.D
     return pd.concat(found, ignore_index=True) if found else no_problems()
 
 
+def early(outcomes: pd.DataFrame, reservations: pd.DataFrame) -> pd.DataFrame:
+    """Outcomes of the rows of coerced reservations that were known before their booking; as `violations` gives them."""
+    rows = outcomes.index[outcomes["known_on"] < reservations["booked_on"].reindex(outcomes.index)]
+    return pd.DataFrame({"row": rows, "column": "known_on", "rule": "lies before booked_on"})
+
+
 def no_problems() -> pd.DataFrame:
     """What `violations` gives when no rule is broken."""
     return pd.DataFrame({"row": [], "column": [], "rule": []})

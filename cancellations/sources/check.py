@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.labels import CANCELLED
-from cancellations.domain.reservation import COLUMNS, Column, no_problems, violations
+from cancellations.domain.reservation import COLUMNS, Column, early, no_problems, violations
 from cancellations.errors import BadInput
 from cancellations.ports import SourceBatch
 from cancellations.settings import Quarantine
@@ -182,7 +182,7 @@ class _Tally:
             nameless = outcomes.index[outcomes["reservation_id"].isna()]
             broken = pd.DataFrame({"row": nameless, "column": "reservation_id", "rule": MISSING_RULE})
         else:
-            broken = violations(reservations, self._columns)
+            broken = pd.concat([violations(reservations, self._columns), early(outcomes, reservations)])
         problems = _told_once(pd.concat([batch.problems, broken, no_problems()], ignore_index=True))
         self._note(self._causes(problems), batch.raw)
         bad = batch.raw.index.isin(problems["row"])

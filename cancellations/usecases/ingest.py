@@ -26,7 +26,7 @@ import pandas as pd
 
 from cancellations.domain.events import OutcomesArrived
 from cancellations.domain.labels import LabelRule, maturity
-from cancellations.domain.reservation import COLUMNS, GROUP_SIZE, group_keys, no_problems, violations
+from cancellations.domain.reservation import COLUMNS, GROUP_SIZE, early, group_keys, no_problems, violations
 from cancellations.errors import BadInput, Refused
 from cancellations.ports import (
     Load,
@@ -283,7 +283,7 @@ class _Judge:
         if rows is None:
             problems.append(_nameless(told))
         else:
-            problems += [violations(rows, self._source.columns), _early(told, rows)]
+            problems += [violations(rows, self._source.columns), early(told, rows)]
         found = _told_once(pd.concat(problems, ignore_index=True))
         broken = index.isin(found["row"])
 
@@ -391,11 +391,6 @@ def _of(reservation_ids: pd.Series, known: pd.Series) -> pd.Series:
 def _nameless(outcomes: pd.DataFrame) -> pd.DataFrame:
     rows = outcomes.index[outcomes["reservation_id"].isna()]
     return pd.DataFrame({"row": rows, "column": "reservation_id", "rule": "is missing or cannot be read"})
-
-
-def _early(outcomes: pd.DataFrame, reservations: pd.DataFrame) -> pd.DataFrame:
-    rows = outcomes.index[outcomes["known_on"] < reservations["booked_on"].reindex(outcomes.index)]
-    return pd.DataFrame({"row": rows, "column": "known_on", "rule": "lies before booked_on"})
 
 
 def _told_once(problems: pd.DataFrame) -> pd.DataFrame:

@@ -520,6 +520,13 @@ def test_rows_with_the_id_of_another_one_go_to_quarantine_and_repeated_ones_do_n
     assert "not unique" in " ".join(found.warnings)
 
 
+def test_an_outcome_before_its_booking_goes_to_quarantine_in_a_check_as_in_a_load(write: Callable[..., Path]) -> None:
+    found = checked(write(GERMAN.replace("20.02.2024", "20.02.2023").encode("cp1252")))
+    [broken] = found.broken
+    assert (broken.column, broken.rule, broken.first_row) == ("known_on", "lies before booked_on", 2)
+    assert (found.loaded, found.quarantined) == (3, 1)
+
+
 def test_many_unreadable_rows_would_stop_a_load(write: Callable[..., Path]) -> None:
     good = many(rows=30)
     path = write(good)
