@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +37,7 @@ _HIGHEST_PRICE = next(c.high for c in COLUMNS if c.name == "price") or np.inf
 _COUNTS = {c.name: c for c in COLUMNS if c.kind == "count"}
 # In this order columns are given away, so that a name that fits several goes where it fits best.
 _DATES = ("arrival_on", "departure_on", "booked_on")
+_OPTIONAL = frozenset({"total_price"} | {c.name for c in COLUMNS if not c.required})
 _ORDER = (
     "reservation_id",
     *_DATES,
@@ -146,25 +146,46 @@ class _Plan:
         self.given[ours] = quoted(column.name) if expression is None else expression
         self.used.add(column.name)
 
-    @cached_property
     def _canceled(self) -> pd.Series | None:
-        """Which rows of the sample were cancelled, and which stayed; missing for the others."""
+        """Which rows of the sample were cancelled (1), and which kept (0); missing for the others.
+
+        A source that never says "stayed" leaves stays as they were booked: there what is not cancelled was kept.
+        """
         column = self.of.get("status")
         if column is None:
             return None
-        return column.texts.map(_statuses(column)).map({"canceled": 1.0, "stayed": 0.0})
+        ended = column.texts.map(_statuses(column))
+        kept = {"stayed"} if (ended == "stayed").sum() >= TELLING_ROWS else {"stayed", ""}
+        return ended.map({"canceled": 1.0, **dict.fromkeys(kept, 0.0)})
 
     def tells_outcome(self, column: Seen, *, zero: bool = False) -> bool:
-        """Whether a column is missing (or, with `zero`, 0) in one half of cancelled bookings more than in stays."""
-        if self._canceled is None:
-            return False
+        """Whether a column is missing (or, with `zero`, 0) in one half of cancelled bookings more than in kept ones."""
         nothing = column.texts.isna()
         if zero:
             nothing |= column.texts.index.isin(column.numbers.index[column.numbers == 0])
-        shares = nothing.groupby(self._canceled).agg(["mean", "size"])
+        return self._differs(nothing) > 0.5
+
+    def telling(self, column: Seen) -> str | None:
+        """The value that stands in one half of cancelled bookings more than in kept ones, or the other way round."""
+        values = column.texts.fillna("")
+        if column.is_number:
+            values = values.mask(values.index.isin(column.numbers.index[column.numbers == 0]), "0")
+        canceled = self._canceled()
+        if canceled is None:
+            return None
+        # Such a value is the most frequent one of either.
+        modes = [values[canceled == one].mode() for one in (1.0, 0.0)]
+        return next((str(v) for mode in modes for v in mode.head(1) if self._differs(values == v) > 0.5), None)
+
+    def _differs(self, chosen: pd.Series) -> float:
+        """How much more often rows are chosen among the cancelled than among the kept, or less often; 0 for too few."""
+        canceled = self._canceled()
+        if canceled is None:
+            return 0.0
+        shares = chosen.groupby(canceled).agg(["mean", "size"])
         if len(shares) < 2 or shares["size"].min() < TELLING_ROWS:
-            return False
-        return bool(abs(shares["mean"].iloc[0] - shares["mean"].iloc[1]) > 0.5)
+            return 0.0
+        return float(abs(shares["mean"].iloc[0] - shares["mean"].iloc[1]))
 
     def check(self, ours: str, sentence: str) -> None:
         self.checks.setdefault(ours, []).append(sentence)
@@ -236,9 +257,9 @@ def _assign(plan: _Plan, source: _Source) -> None:
         fits = _CONTENT.get(ours, _any)
         patterns = vocabulary.NAMES_OF.get(ours, ())
         named = [(place, c) for c in plan.free() if (place := vocabulary.fit(patterns, c.plain)) is not None]
-        good = [(place, c.missing, n, c) for n, (place, c) in enumerate(named) if fits(c, ours)]
+        good = [(_leaks(plan, ours, c), place, c.missing, n, c) for n, (place, c) in enumerate(named) if fits(c, ours)]
         if good:
-            _take(plan, ours, min(good, key=lambda g: g[:3])[3])
+            _take(plan, ours, min(good, key=lambda g: g[:4])[4])
         elif named and ours in (*_DATES, "adults"):
             plan.check(ours, f"{quoted(named[0][1].name)} sounds like it, and its values do not look like it")
         if ours == "reservation_id" and ours not in plan.of:
@@ -258,6 +279,11 @@ def _assign(plan: _Plan, source: _Source) -> None:
     _one_of(plan, "price", "total_price")
     _settle_dates(plan)
     _fill(plan, source)
+
+
+def _leaks(plan: _Plan, ours: str, column: Seen) -> bool:
+    """Whether an optional field would tell the outcome by what it lacks."""
+    return ours in _OPTIONAL and plan.tells_outcome(column, zero=ours in ("price", "total_price"))
 
 
 def _take(plan: _Plan, ours: str, column: Seen) -> None:
@@ -488,6 +514,11 @@ def _is_terms(column: Seen, ours: str) -> bool:
     return _is_category(column, ours) and not column.is_number
 
 
+def _is_room_type(column: Seen, ours: str) -> bool:
+    """A column "room" of numbers has the number on the door, which is given at arrival."""
+    return _is_category(column, ours) and not (column.is_number and re.fullmatch("room|zimmer", column.plain))
+
+
 _CONTENT: dict[str, Callable[[Seen, str], bool]] = {
     "reservation_id": _is_id,
     **dict.fromkeys((*_DATES, "known_on"), _is_date),
@@ -495,6 +526,7 @@ _CONTENT: dict[str, Callable[[Seen, str], bool]] = {
     **dict.fromkeys((c.name for c in COLUMNS if c.kind == "category"), _is_category),
     "repeated_guest": _is_flag,
     "deposit_type": _is_terms,
+    "room_type": _is_room_type,
     "lead_days": _is_days,
     "nights": _is_days,
     "price": _is_price,
@@ -534,9 +566,10 @@ def _written(plan: _Plan, source: _Source, reading: Sequence[str], rows: int) ->
     out += ["", "[reservation]"]
     for ours in _written_order(plan, lacking):
         out += [f"# check: {sentence}" for sentence in plan.checks.get(ours, ())]
-        if ours in ("price", "total_price") and plan.tells_outcome(plan.of[ours], zero=True):
+        if ours in plan.of and _leaks(plan, ours, plan.of[ours]):
+            nothing = "0 or missing" if ours in ("price", "total_price") else "missing"
             out.append(
-                f"# {ours} = {plan.given[ours]}  # left out: 0 or missing where bookings were cancelled, so it leaks"
+                f"# {ours} = {plan.given[ours]}  # left out: {nothing} where bookings were cancelled, so it leaks"
             )
         elif ours in plan.given:
             out.append(f"{ours} = {plan.given[ours]}")
@@ -628,8 +661,9 @@ def _features(plan: _Plan) -> Iterator[str]:
     taken: set[str] = set()
     for column in plan.free():
         why = _left_out(column, plan)
-        if why is None and plan.tells_outcome(column):
-            why = "it is missing where bookings were cancelled, or stayed: it tells the outcome"
+        if why is None and (value := plan.telling(column)) is not None:
+            told = f"it is {_short(value)}" if value else "it is missing"
+            why = f"{told} where bookings were cancelled, or stayed: it tells the outcome"
         if why is not None:
             left.append((column.name, why))
             continue

@@ -345,9 +345,9 @@ def test_a_column_that_sounds_like_another_one_is_not_offered_beside_it(write: C
     assert "kind" not in text
 
 
-def outcomes_told_by(column: str, canceled: str, stayed: str) -> str:
+def outcomes_told_by(column: str, canceled: str, stayed: str, kept: str = "Stayed") -> str:
     rows = [
-        f"{n},{date(2024, 5, 1) + timedelta(n)},2,2024-01-02,{'Canceled' if n % 2 else 'Stayed'},"
+        f"{n},{date(2024, 5, 1) + timedelta(n)},2,2024-01-02,{'Canceled' if n % 2 else kept},"
         f"{canceled if n % 2 else stayed}\n"
         for n in range(60)
     ]
@@ -360,10 +360,47 @@ def test_a_price_that_cancelled_bookings_lack_is_left_out(write: Callable[..., P
     assert '\ntotal_price = "Earnings"' in draft_file(write(outcomes_told_by("Earnings", "95", "120"))).text
 
 
-def test_a_column_that_is_empty_where_bookings_were_cancelled_is_no_feature(write: Callable[..., Path]) -> None:
-    assert "# door" in draft_file(write(outcomes_told_by("door", "a", "b"))).text.replace("kind", "")
-    text = draft_file(write(outcomes_told_by("door", "", "b"))).text
+def test_a_price_that_cancelled_bookings_lack_is_left_out_where_no_status_says_stayed(
+    write: Callable[..., Path],
+) -> None:
+    path = write(outcomes_told_by("Total payout", "0", "120", kept="Confirmed"))
+    assert re.search('^# total_price = "Total payout" .*leaks$', draft_file(path).text, re.MULTILINE)
+
+
+def test_of_two_prices_the_one_that_does_not_tell_the_outcome_is_taken(write: Callable[..., Path]) -> None:
+    path = write(outcomes_told_by("Grand Total,Accommodation Total", "0,120", "132,120"))
+    assert '\ntotal_price = "Accommodation Total"' in draft_file(path).text
+
+
+def test_a_field_that_only_guests_who_came_have_is_left_out(write: Callable[..., Path]) -> None:
+    text = draft_file(write(outcomes_told_by("ROOM", "", "117"))).text
+    assert "room_type =" not in text and '# "ROOM": ' in text
+    text = draft_file(write(outcomes_told_by("Room type", "", "Double"))).text
+    assert re.search('^# room_type = "Room type" .*missing where bookings were cancelled.*leaks$', text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("canceled", "stayed", "told"),
+    [("0", "35", '"0"'), ("a", "b", '"a"'), ("0.00", "41.5", '"0"'), ("no", "yes", '"no"')],
+)
+def test_a_column_that_has_one_value_where_bookings_were_cancelled_is_no_feature(
+    write: Callable[..., Path], canceled: str, stayed: str, told: str
+) -> None:
+    text = draft_file(write(outcomes_told_by("door", canceled, stayed))).text
+    assert f'# "door": it is {told} where bookings were cancelled, or stayed: it tells the outcome' in text
     assert "kind" not in text
+
+
+def test_a_column_that_is_empty_where_bookings_were_cancelled_is_no_feature(write: Callable[..., Path]) -> None:
+    rows = outcomes_told_by("door", "", "a").splitlines()
+    text = draft_file(write("\n".join([*rows[:-2], f"{rows[-2].removesuffix('a')}b", rows[-1]]))).text
+    assert '# "door": it is missing where bookings were cancelled, or stayed: it tells the outcome' in text
+
+
+def test_a_column_whose_values_cancelled_bookings_share_is_offered(write: Callable[..., Path]) -> None:
+    rows = outcomes_told_by("door", "a", "a").splitlines()
+    text = "\n".join(row.removesuffix(",a") + (",b" if n % 3 == 0 else ",a") for n, row in enumerate(rows[1:]))
+    assert '# door = { kind = "category"' in draft_file(write(f"{rows[0]}\n{text}\n")).text
 
 
 # --- what is missing, and what is no table ------------------------------------------------------------
