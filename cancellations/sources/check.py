@@ -165,8 +165,9 @@ class _Tally:
         self._fields = {name: _Filled() for name in self._given}
         self._extras = {name: _Filled() for name in meaning.features}
         self._statuses: dict[str, int] = {}
-        # Status -> bookings that cost nothing, all bookings.
-        self._free: dict[str, tuple[int, int]] = {"canceled": (0, 0), "stayed": (0, 0)}
+        # Status, "" for none yet -> bookings; and those of which an optional column says nothing.
+        self._ended: dict[str, int] = {"canceled": 0, "stayed": 0, "": 0}
+        self._nothing: dict[tuple[str, str], int] = {}
         self._spans: dict[str, tuple[pd.Timestamp, pd.Timestamp]] = {}
         self._prices: list[np.ndarray] = []
         self._ids: list[np.ndarray] = []
@@ -205,7 +206,7 @@ class _Tally:
             self._span(name, reservations.loc[good, name].dropna())
         if sum(map(len, self._prices)) < KEPT_PRICES:
             self._prices.append(reservations["price"].dropna().to_numpy())
-        self._leak(reservations["price"], outcomes["status"])
+        self._leak(reservations, outcomes["status"].reindex(reservations.index).fillna(""))
         for name, filled in self._fields.items():
             self._fill(filled, name, reservations, batch.raw)
         for name, filled in self._extras.items():
@@ -248,14 +249,17 @@ class _Tally:
         self._contents.append(pd.util.hash_pandas_object(content, index=False).to_numpy())
         self._rows_of.append(content.index.to_numpy(dtype="int64"))
 
-    def _leak(self, prices: pd.Series, statuses: pd.Series) -> None:
-        nothing = ~(prices.reindex(statuses.index) > 0)
-        for status in ("canceled", "stayed"):
-            free, ended = self._free[status]
-            self._free[status] = (
-                free + int((nothing & (statuses == status)).sum()),
-                ended + int((statuses == status).sum()),
-            )
+    def _leak(self, reservations: pd.DataFrame, statuses: pd.Series) -> None:
+        for status in self._ended:
+            chosen = reservations[statuses == status]
+            self._ended[status] += len(chosen)
+            for column in self._columns:
+                if not column.required:
+                    values = chosen[column.name]
+                    # A price of 0, or another amount, says nothing either.
+                    nothing = values.isna() | (values == 0) if column.kind == "number" else values.isna()
+                    key = column.name, status
+                    self._nothing[key] = self._nothing.get(key, 0) + int(nothing.sum())
 
     def _span(self, name: str, days: pd.Series) -> None:
         if days.empty:
@@ -382,16 +386,7 @@ class _Tally:
                 f"half of the nights cost {'more' if median > USUAL_PRICE[1] else 'less'} than {median:,.2f}: is that"
                 " the price of a stay, or the decimal sign wrong? It is right in some currencies"
             )
-        free = {status: nothing / ended for status, (nothing, ended) in self._free.items() if ended >= TELLING_ROWS}
-        if (
-            len(free) == 2
-            and {"price", "total_price"} & set(self._given)
-            and abs(free["canceled"] - free["stayed"]) > 0.5
-        ):
-            yield (
-                f"the price is 0 or missing for {free['canceled']:.0%} of the cancelled and {free['stayed']:.0%} of the"
-                " kept bookings: the outcome changed it, and a model that sees it learns nothing else. Leave it out"
-            )
+        yield from self._leaks()
         again = self._rules.get(("reservation_id", "appears again, with other values"))
         if again is not None:
             yield f"{again.rows:,} rows have the id of another row: reservation_id is not unique in this table"
@@ -404,6 +399,23 @@ class _Tally:
             )
         if self._given == {} and self.undated:
             yield f"{self.undated:,} outcomes tell no day: it follows from the arrival of their bookings, at the load"
+
+    def _leaks(self) -> Iterator[str]:
+        """Columns that are told for kept bookings and not for cancelled ones, or the other way round."""
+        # A source that never says "stayed" leaves stays as they were booked.
+        kept = "stayed" if self._ended["stayed"] >= TELLING_ROWS else ""
+        if min(self._ended["canceled"], self._ended[kept]) < TELLING_ROWS:
+            return
+        for column in self._columns:
+            if column.required or (column.name not in self._meaning.fed and column.name not in self._extras):
+                continue
+            shares = [self._nothing[column.name, status] / self._ended[status] for status in ("canceled", kept)]
+            if abs(shares[0] - shares[1]) > 0.5:
+                yield (
+                    f"{column.name} is {'0 or ' if column.kind == 'number' else ''}missing for {shares[0]:.0%} of the"
+                    f" cancelled and {shares[1]:.0%} of the kept bookings: the outcome changed it, and a model that"
+                    " sees it learns nothing else. Leave it out"
+                )
 
 
 def _told_once(problems: pd.DataFrame) -> pd.DataFrame:

@@ -528,12 +528,19 @@ def many(booked: str = "2024-01-02", arrival: str = "2024-05-01", extra: str = "
         (many(extra="Stayed,4000"), "cost more than"),
         (many(extra="Stayed,100"), "none is open"),
         (many(extra="Confirmed,100"), "should have arrived"),
-        (outcomes_told_by("adr", "0", "90"), "the outcome changed it"),
+        (outcomes_told_by("adr", "0", "90"), "price is 0 or missing for 100% of the cancelled and 0% of the kept"),
+        (outcomes_told_by("adr", "0", "90", kept="Confirmed"), "the outcome changed it"),
+        (outcomes_told_by("Room type", "", "Double"), "room_type is missing for 100% of the cancelled"),
+        (outcomes_told_by("spa", "0", "7"), "spa is 0 or missing for 100% of the cancelled"),
     ],
 )
 def test_a_check_warns_of_what_is_probably_wrong(write: Callable[..., Path], table: str, told: str) -> None:
     path = write(table)
-    text = draft_file(path).text.replace('# price = "adr"', 'price = "adr"')
+    text = draft_file(path).text
+    for left_out in ('price = "adr"', 'room_type = "Room type"'):
+        text = text.replace(f"# {left_out}", left_out)
+    if '"spa"' in text:
+        text += '[features]\nspa = { kind = "number", column = "spa" }\n'
     mapping = parse(text)
     found = check(MappedTable(open_file(path, mapping.source), mapping, name="x"), Quarantine(), TODAY)
     assert told in " ".join(found.warnings)
