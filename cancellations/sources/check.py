@@ -19,6 +19,7 @@ from cancellations.domain.reservation import COLUMNS, Column, early, no_problems
 from cancellations.errors import BadInput
 from cancellations.ports import SourceBatch
 from cancellations.settings import Quarantine
+from cancellations.sources.looks import GROWS, STAYS_ALIKE, growth
 from cancellations.sources.mapped import MappedTable
 from cancellations.sources.mapping import (
     INPUTS,
@@ -169,7 +170,7 @@ class _Tally:
         self._ended: dict[str, int] = {"canceled": 0, "stayed": 0, "": 0}
         self._nothing: dict[tuple[str, str], int] = {}
         self._spans: dict[str, tuple[pd.Timestamp, pd.Timestamp]] = {}
-        self._prices: list[np.ndarray] = []
+        self._prices: list[pd.DataFrame] = []
         self._ids: list[np.ndarray] = []
         self._contents: list[np.ndarray] = []
         self._rows_of: list[np.ndarray] = []
@@ -205,7 +206,8 @@ class _Tally:
         for name in ("booked_on", "arrival_on"):
             self._span(name, reservations.loc[good, name].dropna())
         if sum(map(len, self._prices)) < KEPT_PRICES:
-            self._prices.append(reservations["price"].dropna().to_numpy())
+            nights = reservations["weekend_nights"] + reservations["week_nights"]
+            self._prices.append(pd.DataFrame({"price": reservations["price"], "nights": nights}).dropna())
         self._leak(reservations, outcomes["status"].reindex(reservations.index).fillna(""))
         for name, filled in self._fields.items():
             self._fill(filled, name, reservations, batch.raw)
@@ -380,8 +382,13 @@ class _Tally:
             yield "no booking was cancelled: nothing can be learned from that; look at the statuses"
         if self._given and self._meaning.outcome is None:
             yield "no [outcome] is read: bookings can be scored, and nothing can be learned from them"
-        prices = np.concatenate(self._prices) if self._prices else np.empty(0)
-        if len(prices) and not USUAL_PRICE[0] <= (median := float(np.median(prices))) <= USUAL_PRICE[1]:
+        prices = pd.concat(self._prices) if self._prices else pd.DataFrame({"price": [], "nights": []})
+        power = growth(prices["price"], prices["nights"])
+        if power is not None and "price" in self._given and power > GROWS:
+            yield "longer stays cost more by the night: the price seems to be that of the stay, which feeds total_price"
+        if power is not None and "total_price" in self._given and power < STAYS_ALIKE - 1:
+            yield "longer stays cost less by the night: total_price seems to be the price of a night, which feeds price"
+        if len(prices) and not USUAL_PRICE[0] <= (median := float(prices["price"].median())) <= USUAL_PRICE[1]:
             yield (
                 f"half of the nights cost {'more' if median > USUAL_PRICE[1] else 'less'} than {median:,.2f}: is that"
                 " the price of a stay, or the decimal sign wrong? It is right in some currencies"

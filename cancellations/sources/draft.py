@@ -20,7 +20,7 @@ from cancellations.domain.reservation import COLUMNS
 from cancellations.errors import BadInput
 from cancellations.sources import sniffing, vocabulary
 from cancellations.sources.evaluation import Evaluation
-from cancellations.sources.looks import Seen, swapped
+from cancellations.sources.looks import GROWS, STAYS_ALIKE, Seen, growth, swapped
 from cancellations.sources.mapping import FORMAT, MISSING, RESERVED, Mapping, Reading
 from cancellations.sources.query import SqlTable
 from cancellations.sources.tables import Table, open_file
@@ -277,6 +277,7 @@ def _assign(plan: _Plan, source: _Source) -> None:
             _drop(plan, ours)
         _one_of(plan, "departure_on", "nights")
     _one_of(plan, "price", "total_price")
+    _of_stay_or_night(plan)
     _settle_dates(plan)
     _fill(plan, source)
 
@@ -414,6 +415,35 @@ def _drop(plan: _Plan, ours: str) -> None:
         del plan.given[ours]
         plan.of.pop(ours, None)
         plan.checks.pop(ours, None)
+
+
+def _of_stay_or_night(plan: _Plan) -> None:
+    """A price whose values say so is taken for that of the stay, or of a night, whatever its name."""
+    nights = _nights(plan)
+    for ours, other, of in (("price", "total_price", "the stay"), ("total_price", "price", "a night")):
+        column = plan.of.get(ours)
+        if column is None or nights is None:
+            continue
+        power = growth(column.numbers.reindex(nights.index), nights)
+        if power is not None and (power > GROWS if other == "total_price" else power < STAYS_ALIKE):
+            expression = plan.given[ours]
+            _drop(plan, ours)
+            plan.feed(other, column, expression)
+            grows = "it grows" if other == "total_price" else "it does not grow"
+            plan.check(other, f"{grows} with the nights, so it is taken for the price of {of}")
+            return
+
+
+def _nights(plan: _Plan) -> pd.Series | None:
+    """The nights of each row of the sample, from what was found of them."""
+    if "week_nights" in plan.of:
+        return plan.of["weekend_nights"].numbers.add(plan.of["week_nights"].numbers)
+    if "nights" in plan.of:
+        return plan.of["nights"].numbers
+    days = [plan.of[ours].days for ours in ("arrival_on", "departure_on") if ours in plan.of]
+    if len(days) < 2 or days[0] is None or days[1] is None:
+        return None
+    return (days[1].days - days[0].days).dt.days.astype("float64")
 
 
 def _settle_dates(plan: _Plan) -> None:

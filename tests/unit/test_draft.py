@@ -367,6 +367,32 @@ def test_a_price_that_cancelled_bookings_lack_is_left_out_where_no_status_says_s
     assert re.search('^# total_price = "Total payout" .*leaks$', draft_file(path).text, re.MULTILINE)
 
 
+def priced(name: str, *, by_stay: bool) -> str:
+    rows = [
+        f"{n},2024-05-{1 + n % 28:02d},{1 + n % 5},2024-01-{1 + n % 28:02d},"
+        f"{(80 + n % 7) * (1 + n % 5 if by_stay else 1)},{'Canceled' if n % 3 else 'Stayed'}\n"
+        for n in range(100)
+    ]
+    return f"id,arrival,nights,booked,{name},status\n" + "".join(rows)
+
+
+@pytest.mark.parametrize("name", ["Price", "Rate", "Total", "Amount"])
+@pytest.mark.parametrize("by_stay", [True, False])
+def test_a_price_of_the_stay_and_one_of_a_night_are_told_apart_by_how_they_grow(
+    write: Callable[..., Path], name: str, by_stay: bool
+) -> None:
+    path = write(priced(name, by_stay=by_stay))
+    text = draft_file(path).text
+    right, wrong = ("total_price", "price") if by_stay else ("price", "total_price")
+    assert f'\n{right} = "{name}"' in text
+    assert load(path)[0]["price"].between(80, 87).all()
+
+    mapping = parse(text.replace(f'\n{right} = "', f'\n{wrong} = "'))
+    told = check(MappedTable(open_file(path, mapping.source), mapping, name="x"), Quarantine(), TODAY).warnings
+    assert f"which feeds {right}" in " ".join(told)
+    assert "by the night" not in " ".join(checked(path).warnings)
+
+
 def test_of_two_prices_the_one_that_does_not_tell_the_outcome_is_taken(write: Callable[..., Path]) -> None:
     path = write(outcomes_told_by("Grand Total,Accommodation Total", "0,120", "132,120"))
     assert '\ntotal_price = "Accommodation Total"' in draft_file(path).text
