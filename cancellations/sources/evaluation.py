@@ -59,7 +59,17 @@ _MONTH_NUMBERS = (
 )
 _BLANKS = "\u00a0\u202f\u2009"
 _CURRENCY = "".join(s for s in map(chr, range(sys.maxunicode)) if unicodedata.category(s) == "Sc")
-_SIGNS = re.compile(rf"^([+-]?)[\s{re.escape(_CURRENCY)}]*([+-]?)(.*?)[\s{re.escape(_CURRENCY)}]*$", re.DOTALL)
+# ISO 4217, currencies that are paid with.
+_CODES = (
+    "AED|AFN|ALL|AMD|ANG|AOA|ARS|AUD|AWG|AZN|BAM|BBD|BDT|BGN|BHD|BIF|BMD|BND|BOB|BRL|BSD|BTN|BWP|BYN|BZD|CAD|CDF"
+    "|CHF|CLP|CNY|COP|CRC|CUP|CVE|CZK|DJF|DKK|DOP|DZD|EGP|ERN|ETB|EUR|FJD|FKP|GBP|GEL|GHS|GIP|GMD|GNF|GTQ|GYD|HKD"
+    "|HNL|HTG|HUF|IDR|ILS|INR|IQD|IRR|ISK|JMD|JOD|JPY|KES|KGS|KHR|KMF|KPW|KRW|KWD|KYD|KZT|LAK|LBP|LKR|LRD|LSL|LYD"
+    "|MAD|MDL|MGA|MKD|MMK|MNT|MOP|MRU|MUR|MVR|MWK|MXN|MYR|MZN|NAD|NGN|NIO|NOK|NPR|NZD|OMR|PAB|PEN|PGK|PHP|PKR|PLN"
+    "|PYG|QAR|RON|RSD|RUB|RWF|SAR|SBD|SCR|SDG|SEK|SGD|SHP|SLE|SOS|SRD|SSP|STN|SVC|SYP|SZL|THB|TJS|TMT|TND|TOP|TRY"
+    "|TTD|TWD|TZS|UAH|UGX|USD|UYU|UZS|VES|VND|VUV|WST|XAF|XCD|XOF|XPF|YER|ZAR|ZMW|ZWG"
+)
+_AROUND = rf"(?:[\s{re.escape(_CURRENCY)}]|(?<![A-Z])(?:{_CODES})(?![A-Z]))*"
+_SIGNS = re.compile(rf"^([+-]?){_AROUND}([+-]?)(.*?){_AROUND}$", re.DOTALL)
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?\s?"
 _LOCAL = re.compile(_ISO + r")?")
 _ZONED = re.compile(_ISO + r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?))")
@@ -89,6 +99,14 @@ def shown(value: Any) -> str:
     """What was found, on one line and not too long."""
     told = repr(value) if isinstance(value, str) else repr(str(value))
     return told if len(told) <= SHOWN else f"{told[: SHOWN - 1]}…"
+
+
+def bare(text: str) -> str:
+    """A number's text without the sign or the code of a currency around it, and with plain blanks."""
+    for blank in _BLANKS:
+        text = text.replace(blank, " ")
+    parts = _SIGNS.match(text)
+    return text if parts is None else parts[1] + parts[2] + parts[3]
 
 
 class Evaluation:
@@ -146,12 +164,7 @@ class Evaluation:
         low = text.casefold()
         if low in ("true", "false"):
             return float(low == "true")
-        for blank in _BLANKS:
-            text = text.replace(blank, " ")
-        if (parts := _SIGNS.match(text)) is None:
-            return np.nan
-        text = parts[1] + parts[2] + parts[3]
-        if not self._number.fullmatch(text):
+        if not self._number.fullmatch(text) and not self._number.fullmatch(text := bare(text)):
             return np.nan
         source = self._mapping.source
         if source.thousands:

@@ -17,6 +17,7 @@ from typing import IO, cast
 import pandas as pd
 
 from cancellations.errors import BadInput
+from cancellations.sources.evaluation import bare
 from cancellations.sources.mapping import MISSING
 from cancellations.sources.tables import LONGEST_LINE
 
@@ -124,7 +125,7 @@ def signs(columns: Iterable[pd.Series]) -> tuple[str, str]:
     comma = dot = 0
     grouped: dict[str, int] = {}
     for texts in columns:
-        found = [_AROUND.sub("", text) for text in texts.dropna().unique()[:2_000]]
+        found = [_AROUND.sub("", bare(text)) for text in texts.dropna().unique()[:2_000]]
         numbers = [text for text in found if _NUMBERLIKE.fullmatch(text)]
         if len(numbers) < 0.8 * len(found):
             continue

@@ -376,6 +376,11 @@ def priced(name: str, *, by_stay: bool) -> str:
     return f"id,arrival,nights,booked,{name},status\n" + "".join(rows)
 
 
+def test_a_price_with_the_code_of_its_currency_is_a_price(write: Callable[..., Path]) -> None:
+    path = write(outcomes_told_by("Price", '"1,095.50 EUR"', "120 EUR"))
+    assert load(path)[0]["price"].unique().tolist() == [120, 1095.5]
+
+
 @pytest.mark.parametrize("name", ["Price", "Rate", "Total", "Amount"])
 @pytest.mark.parametrize("by_stay", [True, False])
 def test_a_price_of_the_stay_and_one_of_a_night_are_told_apart_by_how_they_grow(

@@ -233,7 +233,8 @@ def test_features_of_the_hotels_own_come_with_their_kind(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["inf", "-Infinity", "1e999", "nan(7)", "=1+1", "1.2.3", "1,5", "12x", "€", "٣", "0x10"]
+    "written",
+    ["inf", "-Infinity", "1e999", "nan(7)", "=1+1", "1.2.3", "1,5", "12x", "€", "٣", "0x10", "EUR", "2 PAX", "1 EURO"],
 )
 def test_what_is_no_number_is_a_problem(file: Path, written: str) -> None:
     batch = csv(file, {"price": f'"{written}"'})
@@ -251,6 +252,9 @@ def test_what_is_no_number_is_a_problem(file: Path, written: str) -> None:
         ("1.234", 1234),
         (",5", 0.5),
         ("£\u00a08", 8),
+        ("1.234,50 EUR", 1234.5),
+        ("CHF 80", 80),
+        ("-12USD", -12),
     ],
 )
 def test_numbers_are_written_as_the_mapping_says(file: Path, written: str, number: float) -> None:
