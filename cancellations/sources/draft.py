@@ -413,7 +413,8 @@ def _one_of(plan: _Plan, better: str, other: str) -> None:
 def _drop(plan: _Plan, ours: str) -> None:
     if ours in plan.given:
         del plan.given[ours]
-        plan.of.pop(ours, None)
+        if (column := plan.of.pop(ours, None)) is not None:
+            plan.used.discard(column.name)
         plan.checks.pop(ours, None)
 
 
@@ -647,10 +648,10 @@ def _outcome(plan: _Plan) -> Iterator[str]:
 
 
 def _statuses(column: Seen) -> dict[str, str]:
-    """Ours for each of their statuses that is known; a column of yes and no tells cancellations."""
-    flags = {text: vocabulary.flag(text) for text in sorted(column.spellings)}
+    """Ours for each of their statuses that is known; a column of nothing but yes and no tells cancellations."""
     known = _known_statuses(column)
-    return known if known else {text: flag for text, flag in flags.items() if flag is not None}
+    flags = {text: flag for text in sorted(column.spellings) if (flag := vocabulary.flag(text)) is not None}
+    return known if known or len(flags) < len(column.spellings) else flags
 
 
 def _status_map(column: Seen) -> tuple[list[str], bool]:

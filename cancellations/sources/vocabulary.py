@@ -64,12 +64,12 @@ NAMES_OF: dict[str, tuple[str, ...]] = {
     "weekend_nights": (rf"{_OF}(?:stays? in )?week ?end (?:nights?|stays?)",),
     "week_nights": (rf"{_OF}(?:stays? in )?week ?(?:day )?(?:nights?|stays?)|{_OF}(?:stays? in )?weekday nights?",),
     "adults": (
-        rf"{_OF}(?:adults?|erwachsene[nr]?|adultes?|adultos?|adulti)",
+        rf"{_OF}(?:adults?|erw|erwachsene[nr]?|adultes?|adultos?|adulti)(?: count)?",
         rf"{_OF}(?:guests?|persons?|people|pax|occupants|occupancy|travell?ers|personen|gaste|personnes|voyageurs"
         r"|huespedes|personas|ospiti|persone|hospedes)|party size",
     ),
-    "children": (rf"{_OF}(?:child(?:ren)?|kids?|kinder|enfants?|ninos|bambini|criancas|minors)",),
-    "babies": (rf"{_OF}(?:bab(?:y|ies|ys)|infants?|kleinkinder|sauglinge|bebes?|neonati)",),
+    "children": (rf"{_OF}(?:child(?:ren)?|kids?|kinder|enfants?|ninos|bambini|criancas|minors)(?: count)?",),
+    "babies": (rf"{_OF}(?:bab(?:y|ies|ys)|infants?|kleinkinder|sauglinge|bebes?|neonati)(?: count)?",),
     "meal": (
         r"meals?(?: ?(?:plan|type))*|type of meal(?: plan)?|board(?: ?(?:basis|type|code))?",
         r"verpflegung(?:sart)?|pension|regime|regimen|trattamento",
@@ -89,7 +89,8 @@ NAMES_OF: dict[str, tuple[str, ...]] = {
         rf"{_OF}(?:previous|prior|past|earlier) (?:bookings? not cancell?ed|stays?|visits?)|bisherige aufenthalte",
     ),
     "room_type": (
-        r"(?:reserved|booked) room(?: ?(?:type|category))?|room ?(?:type|category|class)(?: (?:reserved|booked|code))?",
+        r"(?:reserved|booked|requested) (?:room|room ?type|(?:room )?category)",
+        r"room ?(?:type|category|class)(?: (?:reserved|booked|requested|code|label|name))?",
         r"zimmer ?(?:kategorie|typ|art)|(?:type|categorie) (?:de )?chambre|tipo (?:de |di )?(?:habitacion|camera)",
         r"categorie|categoria|unit type|accommodation type|kategorie|room",
     ),
@@ -118,15 +119,16 @@ NAMES_OF: dict[str, tuple[str, ...]] = {
         rf"{_OF}(?:of )?(?:special )?requests?(?: count)?|{_OF}sonderwunsche?|demandes speciales|peticiones",
     ),
     "status": (
-        r"(?:reservation|booking|res|reservierungs?|buchungs?) ?status(?: (?:code|name))?|booking state",
+        r"(?:reservation|booking|resv?|rsv|reservierungs?|buchungs?|final) ?status(?: (?:code|name))?|booking state",
         r"status(?: (?:code|name|text))?|statut|etat|estado(?: (?:de )?(?:la )?reserva)?|stato|situacao|state",
         r"(?:is )?(?:cancell?ed|cancell?ation)(?: (?:flag|status|indicator))?|storniert|storno|annule|cancelad[ao]",
     ),
     "known_on": (
         r"(?:reservation |booking )?status (?:date|changed(?: on| at)?|since)",
-        rf"cancell?(?:ation|ed|ing)? ?(?:date|day|on|at|dt|time|timestamp){_DAY}|date (?:of )?cancell?(?:ation|ed)",
+        rf"cancell?(?:ation|ed|ing)? ?(?:date|day|on|at|dt|time|timestamp|utc){_DAY}|date (?:of )?cancell?(?:ation|ed)",
         r"storno ?(?:datum|tag|am)|stornierungsdatum|storniert am|date (?:d |de l )?annulation|annule(?:e)? le",
         r"(?:fecha|data) (?:de |di )?(?:cancelacion|anulacion|cancellazione|annullamento|cancelamento)",
+        r"cancell?(?:ed|ation)|storniert|storno|annulee?|cancelad[ao]",
     ),
 }
 # A day of arrival that is told in three columns.
@@ -148,9 +150,15 @@ LATER: tuple[tuple[str, str], ...] = (
         "the room is assigned later, mostly at arrival",
     ),
     (r"check(?:ed)? ?(?:out|in)|departed|arrived|actual|abreise|anreise", "it is known at the stay"),
-    (r"change[sd]?|modifi\w*|updated?|amend\w*|last|geandert|anderung\w*", "it grows with the booking's age"),
+    (
+        r"change[sd]?|modifi\w*|updated?|amend\w*|last|since|ago|geandert|anderung\w*",
+        "it grows with the booking's age",
+    ),
     (r"waiting|wait ?list|warteliste", "it is known once the waiting is over"),
-    (r"paid|payments?|balance|invoice\w*|refund\w*|folio|penalty|commission|bezahlt|rechnung\w*", "it is paid later"),
+    (
+        r"paid|payments?|balance|invoice\w*|refund(?!abl)\w*|folio|penalty|commission|bezahlt|rechnung\w*",
+        "it is paid later",
+    ),
     (r"review\w*|rating|score|feedback|bewertung", "it is written after the stay"),
     (r"parking|parkplatz|extras?|minibar|spa|consumption", "it is often told at arrival only"),
     (r"country|nationality|nation|land|pays|pais", "it is often filled in at check-in, for those who come"),

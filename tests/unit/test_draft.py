@@ -256,6 +256,19 @@ def test_dates_without_a_telling_name_are_told_by_their_order(write: Callable[..
     assert "guessed by the order of the dates" in draft_file(path).text
 
 
+@pytest.mark.parametrize("name", ["Cancelled", "CancelledUtc", "Storniert", "cancellation"])
+def test_a_column_of_dates_that_is_called_cancelled_tells_the_day(write: Callable[..., Path], name: str) -> None:
+    head = f"id,arrival,nights,booked,{name},status\n"
+    table = f"{head}1,2024-05-01,2,2024-01-02,2024-02-02,Canceled\n2,2024-05-03,1,2024-01-05,,Confirmed\n"
+    assert load(write(table))[1]["known_on"].tolist() == [pd.Timestamp(2024, 2, 2)]
+
+
+def test_codes_among_which_some_are_like_yes_and_no_are_left_for_a_person(write: Callable[..., Path]) -> None:
+    rows = [f"{n},2024-05-01,2,2024-01-02,{code}\n" for n, code in enumerate("XNO")]
+    text = draft_file(write("id,arrival,nights,booked,status\n" + "".join(rows))).text
+    assert [line for line in text.splitlines() if line.startswith('# "')] == ['# "N" = ""', '# "O" = ""', '# "X" = ""']
+
+
 def test_statuses_that_nobody_knows_are_left_for_a_person(write: Callable[..., Path]) -> None:
     table = "id,arrival,nights,booked,status\n1,2024-05-01,2,2024-01-02,Cancelled\n2,2024-05-03,1,2024-01-05,Zzyzx\n"
     text = draft_file(write(table)).text
@@ -325,6 +338,18 @@ def test_only_what_is_known_at_booking_is_offered_and_the_rest_is_named_with_its
         "amount paid": "paid later",
     }.items():
         assert re.search(rf'^# "{name}": .*{reason}', text, re.MULTILINE), name
+
+
+def test_a_column_that_feeds_nothing_in_the_end_is_named(write: Callable[..., Path]) -> None:
+    text = draft_file(write(outcomes_told_by("adr,total_revenue", "9,18", "8,16"))).text
+    assert '# "total_revenue": it sounds like total_price, and another column feeds that' in text
+
+
+def test_whether_a_booking_is_refundable_is_known_when_it_is_made(write: Callable[..., Path]) -> None:
+    head = "id,arrival,nights,booked,refundable,days_since_booking\n"
+    text = draft_file(write(f"{head}1,2024-05-01,2,2024-01-02,true,90\n2,2024-05-03,1,2024-01-05,false,87\n")).text
+    assert re.search('^# refundable = .* column = "refundable" }$', text, re.MULTILINE)
+    assert '# "days_since_booking": it grows with the booking\'s age' in text
 
 
 def test_offered_features_load_when_they_are_taken(write: Callable[..., Path]) -> None:
