@@ -10,7 +10,7 @@ from cancellations.domain.reservation import Column
 from cancellations.errors import BadInput
 from cancellations.ports import SourceBatch, Undated
 from cancellations.sources.evaluation import Evaluation
-from cancellations.sources.mapping import Mapping, parse, read_mapping
+from cancellations.sources.mapping import Mapping, nearest, parse, read_mapping
 from cancellations.sources.query import SqlTable
 from cancellations.sources.tables import BATCH_ROWS, Table, open_file
 
@@ -29,8 +29,11 @@ class MappedTable:
         self.name = name
         lacking = [column for column in mapping.source_columns if column not in table.columns]
         if lacking:
+            guess, near = _guess(table, mapping), nearest(lacking[0], table.columns)
+            told = f" {guess}" if guess else f" {lacking[0]}: {near.strip()}" if near else ""
             raise BadInput(
-                f"{table.place} lacks {_listed(lacking)}; it has {_listed(table.columns)}. {_guess(table, mapping)}"
+                f"{table.place} lacks {_listed(lacking)}, which the mapping reads; it has {_listed(table.columns)}."
+                f"{told} Correct the mapping, or name another file."
             )
 
     @property

@@ -19,7 +19,7 @@ import pandas as pd
 from cancellations.errors import BadInput
 from cancellations.sources.evaluation import bare
 from cancellations.sources.mapping import MISSING
-from cancellations.sources.tables import LONGEST_LINE
+from cancellations.sources.tables import LONGEST_LINE, check_kind
 
 # As much of a file is looked at; a sign of another encoding further behind is met when it is loaded.
 SEEN_BYTES = 64_000_000
@@ -54,6 +54,7 @@ def written(path: Path) -> Written | None:
             plain.seek(0)
             if magic == b"PAR1":
                 return None
+            check_kind(path, magic)
             zipped = magic[:2] == b"\x1f\x8b"
             file = cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if zipped else plain
             blocks: list[bytes] = []
@@ -61,6 +62,10 @@ def written(path: Path) -> Written | None:
                 blocks.append(block)
     except FileNotFoundError as error:
         raise BadInput(f"there is no file {path}. Give the path of a table of reservations.") from error
+    except IsADirectoryError as error:
+        raise BadInput(
+            f"{path} is a folder. Name one of its files; a mapping.toml in it is for all of them."
+        ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadInput(f"{path} is cut off or damaged: {error}. Get the file again, or name another.") from error
     except OSError as error:

@@ -78,11 +78,18 @@ class Table(Protocol):
     def fingerprint(self) -> str | None: ...
 
 
+def check_kind(path: Path, magic: bytes) -> None:
+    """Raises `BadInput` for what begins as a workbook or an archive does: no encoding makes a table of it."""
+    if magic in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
+        raise BadInput(f"{path} is an Excel workbook or a ZIP archive, and no table. Save it as CSV, or unpack it.")
+
+
 def open_file(path: Path, reading: Reading) -> Table:
     """The table in a file; raises `BadInput` for a file that is missing, or is none."""
     with _told(str(path)):
         with path.open("rb") as file:
             magic = file.read(4)
+        check_kind(path, magic)
         return ParquetTable(path) if magic == b"PAR1" else CsvTable(path, reading, zipped=magic[:2] == b"\x1f\x8b")
 
 
@@ -93,6 +100,10 @@ def _told(place: str, row: list[int] | None = None) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadInput(f"there is no file {place}. Give the path of a table of reservations.") from error
+    except IsADirectoryError as error:
+        raise BadInput(
+            f"{place} is a folder. Name one of its files; a mapping.toml in it is for all of them."
+        ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         behind = f" behind row {row[0]:,}" if row and row[0] else ""
         raise BadInput(f"{place} is cut off or damaged{behind}: {error}. {AGAIN}") from error
@@ -104,9 +115,11 @@ def _told(place: str, row: list[int] | None = None) -> Iterator[None]:
         ) from error
     except (pa.ArrowException, NotImplementedError) as error:
         behind = f" (behind row {row[0]:,})" if row else ""
-        raise BadInput(f"{place} is no whole CSV or Parquet table{behind}: {error}. {AGAIN}") from error
+        told = str(error).rstrip(".")
+        raise BadInput(f"{place} is no whole CSV or Parquet table{behind}: {told}. {AGAIN}") from error
     except OSError as error:
-        raise BadInput(f"{place} cannot be read: {error.strerror or error}. {AGAIN}") from error
+        told = (error.strerror or str(error)).rstrip(".")
+        raise BadInput(f"{place} cannot be read: {told}. {AGAIN}") from error
 
 
 def check_names(names: Sequence[str], place: str) -> tuple[str, ...]:

@@ -151,6 +151,8 @@ def test_a_query_is_drafted_and_checked(run: Run, tmp_path: Path, monkeypatch: p
         ["init", "--query", "SELECT 1", "--url", "postgresql://me:secret@host/name"],
         ["check", "nowhere.csv"],
         ["check", "nowhere.toml"],
+        ["init", "."],
+        ["check", "."],
     ],
 )
 def test_what_cannot_be_used_gets_a_sentence(run: Run, arguments: list[str]) -> None:

@@ -481,7 +481,9 @@ def test_what_a_reservation_needs_and_nothing_feeds_is_named(
         parse(draft.text)
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n", b"a,a\n1,2\n", b"PAR1", b"\x1f\x8b\x08", b"\x00\x01\x02\x03"])
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b\n", b"a,a\n1,2\n", b"PAR1", b"\x1f\x8b\x08", b"\x00\x01\x02\x03", b"PK\3\4"]
+)
 def test_what_is_no_table_gets_a_sentence(write: Callable[..., Path], content: bytes) -> None:
     with pytest.raises(BadInput):
         draft_file(write(content))

@@ -356,7 +356,8 @@ def test_a_row_in_the_middle_that_is_no_row_is_set_aside_and_the_others_are_read
         ((HEADER + LINE).encode("utf-16")[:-1], "cannot be decoded"),
         (gzip.compress((HEADER + LINE * 999).encode())[:-30], "is cut off or damaged"),
         (HEADER.replace(",", ";").encode() + LINE.encode(), r"lacks id, hotel.*separated by ';'"),
-        (b"PAR1 and no more", "is no whole CSV or Parquet table"),
+        (b"PAR1 and no more", r"is no whole CSV or Parquet table: .*[^.]\. Get the file again"),
+        (b"PK\x03\x04" + b"\0\xff" * 99, "is an Excel workbook or a ZIP archive.*Save it as CSV"),
         (b"\0" * 4096, "NUL characters"),
         ((HEADER + LINE).encode() + b"\0" * 4096, "is cut off: row 2, its last, has 1 of 10 values"),
     ],
@@ -590,7 +591,7 @@ def test_the_mapping_given_comes_before_the_one_beside_the_file(file: Path, tmp_
 
 def test_a_column_that_is_not_there_is_named(file: Path) -> None:
     file.write_text(STAYS.replace("Listing", "Listings"))
-    with pytest.raises(BadInput, match=r"table\.csv lacks Listing; it has Confirmation code, "):
+    with pytest.raises(BadInput, match=r"table\.csv lacks Listing, .*; it has Confirmation code, .*mean 'Listings'\?"):
         read(file, STAYS_MAPPING)
 
 
