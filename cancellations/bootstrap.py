@@ -386,6 +386,19 @@ class App:
         return reason
 
 
+# How names of tables end, in any case.
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+
+
+def left_alone(given: str | None, settings: Settings) -> list[str]:
+    """Names in the folder that `locators` does not take for tables; what is hidden is still being copied."""
+    folder = settings.watch if given is None else Path(given)
+    if folder is None or not folder.is_dir():
+        return []
+    known = (f for f in folder.iterdir() if not f.name.startswith(".") and f.suffix != ".toml")
+    return sorted(f.name for f in known if not _is_table(f))
+
+
 def locators(given: str | None, settings: Settings, mapping: Path | None = None) -> list[str]:
     """What a name stands for: `simulator`, a file, or the files of a folder.
 
@@ -452,4 +465,4 @@ def locate(data: Path | None, settings: Settings, say: Callable[[str], None]) ->
 
 def _is_table(path: Path) -> bool:
     """A file that is still being copied often has a dot in front; those are left for later."""
-    return path.is_file() and not path.name.startswith(".") and path.name.endswith((".csv", ".csv.gz", ".parquet"))
+    return path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(TABLES)

@@ -43,11 +43,11 @@ def ingest(
     Example: cancellations ingest hotel_bookings.csv --as-of 2016-05-02
     """
     voice, app = Voice(), application(home)
-    from cancellations.bootstrap import locators, open_source
+    from cancellations.bootstrap import TABLES, left_alone, locators, open_source
 
     named = locators(source, app.settings, mapping)
     if not named:
-        raise BadInput(f"{source or app.settings.watch} holds no .csv, .csv.gz or .parquet file")
+        raise BadInput(f"{source or app.settings.watch} holds no file that ends in {', '.join(TABLES)}")
     loads: list[Load] = []
     problems: list[CancellationsError] = []
     for locator in named:
@@ -64,6 +64,10 @@ def ingest(
         print_json({"loads": [{**vars(load.counts), "number": load.number, "state": load.state} for load in loads]})
     elif loads:
         tell_loads(loads, voice)
+    if loads and (others := left_alone(source, app.settings)):
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        told = f"left alone: {', '.join(others[:5])}{more}; tables of a folder end in {', '.join(TABLES)}"
+        (errors() if as_json else voice).say(told)
     with app.store.begin() as work:
         reading = work.open_trial() is not None
     if reading and any(load.counts.outcomes for load in loads):

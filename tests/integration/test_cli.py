@@ -149,7 +149,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(run: Run, tmp_path: Path) -> No
         (["ingest", "gone.csv"], 2, "there is no file gone.csv"),
         (["ingest", "other.csv"], 2, "Draft one with `cancellations mapping init other.csv`"),
         (["ingest"], 2, "no source was given and no folder is watched"),
-        (["ingest", "empty"], 2, "empty holds no .csv, .csv.gz or .parquet file"),
+        (["ingest", "empty"], 2, "empty holds no file that ends in .csv, .csv.gz, .tsv"),
         (["retrain"], 1, "holds no reservations; load some first: cancellations ingest"),
         (["score"], 1, "no champion to score with; train the first one: cancellations retrain"),
         (["monitor"], 1, "no champion to watch; train the first one: cancellations retrain"),

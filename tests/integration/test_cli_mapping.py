@@ -91,6 +91,16 @@ def test_what_a_check_counts_is_what_a_load_does(run: Run, table: Path, home: Pa
     )
 
 
+def test_what_is_no_table_in_a_folder_is_named_and_left_alone(run: Run, table: Path) -> None:
+    run("mapping", "init", str(table))
+    run("init")
+    table.rename(table.with_name("BOOKINGS.CSV"))
+    (table.parent / "RESERVATIONS.TXT").write_text(TABLE)
+    loaded = run("ingest", str(table.parent))
+    assert "BOOKINGS.CSV: 6 read" in loaded.out
+    assert "left alone: RESERVATIONS.TXT; tables of a folder end in .csv" in loaded.out
+
+
 def test_a_load_that_would_be_stopped_fails_the_check(run: Run, table: Path) -> None:
     run("mapping", "init", str(table))
     table.write_text(

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from cancellations.bootstrap import locators, open_source
+from cancellations.bootstrap import left_alone, locators, open_source
 from cancellations.errors import BadInput
 from cancellations.settings import Settings
 from cancellations.sources.simulator import Simulator
 
 
 def test_a_folder_stands_for_its_tables_in_order_and_not_for_what_is_being_copied(tmp_path: Path) -> None:
-    for name in ("b.csv", "a.parquet", "c.csv.gz", ".d.csv", "notes.txt", "mapping.toml"):
+    for name in ("b.csv", "a.parquet", "c.csv.gz", "D.CSV", "e.tsv", ".f.csv", "notes.txt", "mapping.toml"):
         (tmp_path / name).touch()
     (tmp_path / "folder.csv").mkdir()
     names = [Path(found).name for found in locators(str(tmp_path), Settings())]
-    assert names == ["a.parquet", "b.csv", "c.csv.gz"]
+    assert names == ["D.CSV", "a.parquet", "b.csv", "c.csv.gz", "e.tsv"]
+    assert left_alone(str(tmp_path), Settings()) == ["folder.csv", "notes.txt"]
+    assert left_alone(str(tmp_path / "b.csv"), Settings()) == left_alone("simulator", Settings()) == []
 
 
 def test_nothing_stands_for_the_watched_folder(tmp_path: Path) -> None:
