@@ -584,7 +584,9 @@ def _short(text: str) -> str:
 
 
 def _written(plan: _Plan, source: _Source, reading: Sequence[str], rows: int) -> Draft:
-    lacking = tuple(ours for ours, any_of in _NEEDED_FOR.items() if not any(name in plan.given for name in any_of))
+    alone = _outcomes_alone(plan)
+    needed = {} if alone else _NEEDED_FOR
+    lacking = tuple(ours for ours, any_of in needed.items() if not any(name in plan.given for name in any_of))
     out = [
         f"# Drafted by `cancellations mapping init` from {_short(source.called)} after a look at {rows:,} rows.",
         '# A line "check:" is a guess, for you to confirm. Lines that begin with # are not read.',
@@ -594,8 +596,14 @@ def _written(plan: _Plan, source: _Source, reading: Sequence[str], rows: int) ->
         out.append(source.name)
     if reading:
         out += ["", "[source]", *reading]
-    out += ["", "[reservation]"]
-    for ours in _written_order(plan, lacking):
+    if alone:
+        out += [
+            "",
+            "# check: no column has the day of arrival or of booking: these are outcomes of bookings known otherwise",
+        ]
+    else:
+        out += ["", "[reservation]"]
+    for ours in () if alone else _written_order(plan, lacking):
         out += [f"# check: {sentence}" for sentence in plan.checks.get(ours, ())]
         if ours in plan.of and _leaks(plan, ours, plan.of[ours]):
             nothing = "0 or missing" if ours in ("price", "total_price") else "missing"
@@ -606,8 +614,18 @@ def _written(plan: _Plan, source: _Source, reading: Sequence[str], rows: int) ->
             out.append(f"{ours} = {plan.given[ours]}")
         else:
             out.append(f'# {ours} = "…"  # required: {_WANTED[ours]}')
-    out += ["", *_outcome(plan), *_limits(plan), *_features(plan)]
+    if alone:
+        out += [*_outcome(plan)]
+    else:
+        out += ["", *_outcome(plan), *_limits(plan), *_features(plan)]
     return Draft("\n".join(out).rstrip() + "\n", lacking, sum("# check:" in line for line in out))
+
+
+def _outcomes_alone(plan: _Plan) -> bool:
+    """Whether a table tells how bookings ended, and neither when they were made nor when guests arrive."""
+    days = {"booked_on", "lead_days", "arrival_on", "departure_on", "nights", "weekend_nights"}
+    told = {"status", "reservation_id"} <= set(plan.of)
+    return told and days.isdisjoint(plan.given) and days.isdisjoint(plan.checks)
 
 
 def _written_order(plan: _Plan, lacking: Sequence[str]) -> list[str]:
@@ -630,6 +648,8 @@ def _outcome(plan: _Plan) -> Iterator[str]:
         return
     lines, none_yet = _status_map(column)
     yield "[outcome]"
+    if _outcomes_alone(plan):
+        yield f"reservation_id = {plan.given['reservation_id']}"
     if "known_on" in plan.given:
         yield from (f"# check: {sentence}" for sentence in plan.checks.get("known_on", ()))
         yield f"known_on = {plan.given['known_on']}"

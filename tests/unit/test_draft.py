@@ -459,6 +459,15 @@ def test_a_column_whose_values_cancelled_bookings_share_is_offered(write: Callab
     assert '# door = { kind = "category"' in draft_file(write(f"{rows[0]}\n{text}\n")).text
 
 
+def test_a_table_of_outcomes_alone_is_drafted_as_one(write: Callable[..., Path]) -> None:
+    path = write("booking_ref,final_status,cancelled_on\n7,Cancelled,2024-02-03\n8,Stayed,\n9,No-show,2024-03-04\n")
+    [batch] = mapped(path).batches()
+    assert batch.reservations is None
+    assert batch.outcomes["reservation_id"].tolist() == ["7", "8", "9"]
+    assert batch.outcomes["status"].tolist() == ["canceled", "stayed", "no_show"]
+    assert batch.outcomes["known_on"].tolist() == [pd.Timestamp(2024, 2, 3), pd.NaT, pd.Timestamp(2024, 3, 4)]
+
+
 # --- what is missing, and what is no table ------------------------------------------------------------
 
 
