@@ -88,8 +88,13 @@ def draft_file(path: Path) -> Draft:
     how = sniffing.written(path)
     if how is None:
         return _draft(open_file(path, Reading()), _Source(path.name))
-    reading = Reading(delimiter=how.delimiter, encoding=how.encoding)
+    reading = Reading(header=how.header, delimiter=how.delimiter, encoding=how.encoding)
     lines = []
+    if how.header > 1:
+        lines += [
+            "# check: the line that names the columns; what stands above it is not read",
+            f"header = {how.header}",
+        ]
     if how.delimiter != ",":
         lines.append(f"delimiter = {quoted(how.delimiter)}")
     if not how.sure:

@@ -291,6 +291,7 @@ class Feature(_Table):
 class Reading(_Table):
     """How a table is read: its delimiter, its spellings, or the query that gives it."""
 
+    header: int = Field(1, ge=1, le=1_000)
     delimiter: str = ","
     quote: str = '"'
     encoding: str = "utf-8"

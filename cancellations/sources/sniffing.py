@@ -8,6 +8,7 @@ import gzip
 import io
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +26,8 @@ from cancellations.sources.tables import LONGEST_LINE, check_kind
 SEEN_BYTES = 64_000_000
 BLOCK_BYTES = 1_000_000
 SEEN_RECORDS = 300
+# Lines above a table; more are a table of another form.
+MOST_TITLES = 30
 DELIMITERS = ",;\t|"
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -39,11 +42,15 @@ NOTHING: tuple[str, ...] = ("-", "--", "—", "?", "#N/A", "n/a", "N.A.", "n.a."
 
 @dataclass(frozen=True)
 class Written:
-    """How a CSV file is written; `sure` is False where its encoding is a guess among several."""
+    """How a CSV file is written; `sure` is False where its encoding is a guess among several.
+
+    `header` is the line that names its columns, 1 but where titles stand above it.
+    """
 
     delimiter: str = ","
     encoding: str = "utf-8"
     sure: bool = True
+    header: int = 1
 
 
 def written(path: Path) -> Written | None:
@@ -72,7 +79,14 @@ def written(path: Path) -> Written | None:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}. Name a file.") from error
     encoding, sure = _encoding(blocks)
     start = codecs.getincrementaldecoder(encoding)(errors="replace").decode(b"".join(blocks[:1]))
-    return Written(_delimiter(start.removeprefix("\ufeff")), encoding, sure)
+    start = start.removeprefix("\ufeff")
+    delimiter = _delimiter(start)
+    header = _header(start)
+    if header == 1:
+        return Written(delimiter, encoding, sure)
+    # Titles tell nothing of the delimiter.
+    below = "".join(start.splitlines(keepends=True)[header - 1 :])
+    return Written(_delimiter(below), encoding, sure, header)
 
 
 def _encoding(blocks: Sequence[bytes]) -> tuple[str, bool]:
@@ -116,6 +130,38 @@ def _delimiter(start: str) -> str:
         return round(sum(len(r) == width for r in records) / len(records), 1), width
 
     return max(DELIMITERS, key=split)
+
+
+def _header(start: str) -> int:
+    """The line on which the names of the columns stand: the first one that is as wide as most, without a gap.
+
+    1 where the first line is half as wide, or that line holds values: a column may lack its name.
+    """
+    best, found = (0.5, 1), 1
+    for sign in DELIMITERS:
+        records = _records(start, sign)
+        width, wide = max(Counter(len(r) for _, r in records if len(r) > 1).items(), key=lambda w: w[1], default=(1, 0))
+        if (rank := (round(wide / max(len(records), 1), 1), width)) > best:
+            whole = ((line, r) for line, r in records if len(r) == width == len({v.strip() for v in r} - {""}))
+            line, names = next(whole, (1, []))
+            titled = 2 * sum(bool(value.strip()) for value in records[0][1]) <= width
+            best, found = rank, line if titled and not any(name.strip()[0].isdecimal() for name in names) else 1
+    return found if found <= MOST_TITLES else 1
+
+
+def _records(start: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The first records with the lines on which they begin; none where they cannot be split so."""
+    csv.field_size_limit(LONGEST_LINE)
+    reader = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter)
+    records, line = [], 1
+    try:
+        for record in islice(reader, SEEN_RECORDS):
+            if record:
+                records.append((line, record))
+            line = reader.line_num + 1
+    except csv.Error:
+        return []
+    return records
 
 
 _NUMBERLIKE = re.compile(r"[+-]?[0-9][0-9.,' ’\u00a0\u202f_]*")

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Protocol, cast
 
@@ -265,6 +266,8 @@ def _records(lines: _Lines, reading: Reading) -> Iterator[tuple[list[str], str |
     """The header and the rows, each with what is wrong with it; blank lines are none."""
     # The limit is the process's: our own, which is by lines, is the one that holds.
     csv.field_size_limit(LONGEST_LINE)
+    for _ in islice(lines, reading.header - 1):
+        lines.begin()
     reader = csv.reader(lines, delimiter=reading.delimiter, quotechar=reading.quote, strict=True)
     while True:
         lines.begin()

@@ -171,6 +171,27 @@ def test_encodings_and_gzip_are_seen(write: Callable[..., Path], encoding: str, 
     assert reservations["room_type"].iloc[0] == "Doppel Süd"
 
 
+@pytest.mark.parametrize(
+    "titles",
+    [
+        "Arrivals report; printed 01.06.2025, front desk\n\n",
+        "\ufeffArrivals report;;;;;;;;;;;\n;;;;;;;;;;;\n",
+        'Arrivals report\n"from 01.01.2024\nto 31.12.2024"\n',
+    ],
+)
+def test_titles_above_a_table_are_seen(write: Callable[..., Path], titles: str) -> None:
+    plain = load(write(GERMAN.replace("Süd", "Sued").replace("ä", "ae"), "plain.csv"))
+    path = write(titles + GERMAN.replace("Süd", "Sued").replace("ä", "ae"))
+    assert f"\nheader = {titles.count(chr(10)) + 1}\n" in draft_file(path).text
+    for found, expected in zip(load(path), plain, strict=True):
+        pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("table", [SMALLEST, ",arrival,nights\n0,2024-05-01,2\n", "id,,,\n1,x,y,z\n", "a\n1\n2\n"])
+def test_a_table_without_titles_begins_with_its_header(write: Callable[..., Path], table: str) -> None:
+    assert "header =" not in draft_file(write(table)).text
+
+
 def test_spellings_of_nothing_are_seen(write: Callable[..., Path]) -> None:
     path = write("arrival,nights,booked,children,agent\n2024-05-01,2,2024-01-02,-,9\n2024-05-03,1,2024-01-05,1,k.A.\n")
     reservations, _, problems = load(path)

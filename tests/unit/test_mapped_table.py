@@ -380,6 +380,13 @@ def test_each_encoding_gives_the_same_text(file: Path, encoding: str, zipped: bo
     assert batch.reservations["hotel"].tolist() == ["Hôtel"]
 
 
+def test_the_header_is_on_the_line_that_the_mapping_tells(file: Path) -> None:
+    file.write_text(f'Report, "of\n2018\n\n{HEADER}{LINE}')
+    assert read(file, mapping("header = 4")).reservations["hotel"].to_dict() == {1: "Sea"}
+    with pytest.raises(BadInput, match="is empty"):
+        read(file, mapping("header = 9"))
+
+
 def test_delimiter_and_quote_are_the_mappings(file: Path) -> None:
     file.write_text((HEADER + LINE).replace(",", ";").replace("Sea", "'S;ea'"))
     batch = read(file, mapping('delimiter = ";"\nquote = "\'"'))
