@@ -25,8 +25,8 @@ from cancellations.sources.mapping import FORMAT, MISSING, RESERVED, Mapping, Re
 from cancellations.sources.query import SqlTable
 from cancellations.sources.tables import Table, open_file
 
-# Of so many rows at a table's start, so many are looked at, evenly spread.
-READ_ROWS = 200_000
+# Of so many rows so many are looked at, evenly spread: exports are sorted, and open bookings come last.
+READ_ROWS = 2_000_000
 SEEN_ROWS = 20_000
 MOST_STATUSES = 40
 # Cancelled bookings, and stays, from which on a column that is empty for one of them is no chance.
@@ -228,16 +228,21 @@ def _draft(table: Table, source: _Source, reading: Reading | None = None) -> Dra
 
 def _sample(table: Table) -> tuple[pd.DataFrame, int]:
     """At most `SEEN_ROWS` whole rows of the first `READ_ROWS`, evenly spread; and how many those are."""
-    parts, rows = [], 0
+    parts: list[pd.DataFrame] = []
+    rows, whole, step = 0, 0, 1
     for chunk in table.chunks():
-        parts.append(chunk.raw.drop(index=list(chunk.broken))[list(table.columns)])
-        rows += len(chunk.raw)
+        found = chunk.raw.drop(index=list(chunk.broken))[list(table.columns)]
+        # Each `step`-th whole row of the table, so that memory holds no more of them than are looked at.
+        parts.append(found.iloc[-whole % step :: step])
+        rows, whole = rows + len(chunk.raw), whole + len(found)
+        while -(-whole // step) > SEEN_ROWS:
+            joined = parts[0] if len(parts) == 1 else pd.concat(parts)
+            parts, step = [joined.iloc[::2]], 2 * step
         if rows >= READ_ROWS:
             break
-    if not parts or not sum(map(len, parts)):
+    if not whole:
         raise BadInput(f"{table.place} has no whole row to look at. Name a table of reservations.")
-    whole = parts[0] if len(parts) == 1 else pd.concat(parts)
-    return whole.iloc[:: -(-len(whole) // SEEN_ROWS)], rows
+    return parts[0] if len(parts) == 1 else pd.concat(parts), rows
 
 
 def _only_reading(reading: Reading) -> Mapping:

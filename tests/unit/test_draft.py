@@ -9,6 +9,8 @@ import tomllib
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -18,11 +20,12 @@ from hypothesis import strategies as st
 from cancellations.domain.reservation import COLUMNS, violations
 from cancellations.errors import BadInput
 from cancellations.settings import Quarantine
+from cancellations.sources import draft
 from cancellations.sources.check import Check, check
 from cancellations.sources.draft import draft_file, draft_query
 from cancellations.sources.mapped import MappedTable, packaged
-from cancellations.sources.mapping import parse
-from cancellations.sources.tables import open_file
+from cancellations.sources.mapping import Reading, parse
+from cancellations.sources.tables import Table, open_file
 
 TODAY = date(2025, 6, 1)
 PUBLIC = Path(__file__).parents[3] / "shared/data/hotel_bookings.parquet"
@@ -282,6 +285,24 @@ def test_a_column_of_dates_that_is_called_cancelled_tells_the_day(write: Callabl
     head = f"id,arrival,nights,booked,{name},status\n"
     table = f"{head}1,2024-05-01,2,2024-01-02,2024-02-02,Canceled\n2,2024-05-03,1,2024-01-05,,Confirmed\n"
     assert load(write(table))[1]["known_on"].tolist() == [pd.Timestamp(2024, 2, 2)]
+
+
+def test_statuses_at_the_end_of_a_long_table_are_seen(write: Callable[..., Path]) -> None:
+    rows = [f"{n},2024-05-01,2,2024-01-02,{'Stayed' if n < 59_000 else 'Confirmed'}\n" for n in range(60_000)]
+    path = write("id,arrival,nights,booked,status\n" + "".join(rows))
+    assert '"Confirmed" = ""' in draft_file(path).text
+
+
+@pytest.mark.parametrize("rows", [7, 8, 9, 20, 99])
+def test_a_draft_looks_at_rows_evenly_spread_over_the_table(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(draft, "SEEN_ROWS", 8)
+    table = open_file(write("id,note\n" + "".join(f"{n},x\n" for n in range(rows))), Reading())
+    cut = SimpleNamespace(columns=table.columns, place=table.place, chunks=lambda: table.chunks(3))
+    sample, read = draft._sample(cast(Table, cut))
+    step = {7: 1, 8: 1, 9: 2, 20: 4, 99: 16}[rows]
+    assert (sample["id"].tolist(), read) == ([str(n) for n in range(0, rows, step)], rows)
 
 
 def test_codes_among_which_some_are_like_yes_and_no_are_left_for_a_person(write: Callable[..., Path]) -> None:
