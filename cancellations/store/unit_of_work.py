@@ -40,9 +40,12 @@ class SqlStore:
         """A connection in a transaction of its own."""
         with translated(self._url):
             connection = self._engine.connect()
-        # Closing rolls back whatever was not committed.
-        with connection:
+        try:
             yield connection
+        finally:
+            # Closing rolls back whatever was not committed; a connection that was lost cannot even do that.
+            with translated(self._url):
+                connection.close()
 
     def close(self) -> None:
         """Closes all idle connections; the store may be used again."""

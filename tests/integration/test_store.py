@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, text
 
 from cancellations.domain import features, reservation
 from cancellations.domain.comparison import Arm, SequencePolicy, Step
@@ -30,7 +31,7 @@ from cancellations.domain.retraining import (
     Verdict,
     Window,
 )
-from cancellations.errors import BadInput, EpochMismatch, LeaseLost
+from cancellations.errors import BadInput, EpochMismatch, LeaseLost, ServiceDown
 from cancellations.ports import (
     LoadContent,
     LoadCounts,
@@ -41,6 +42,7 @@ from cancellations.ports import (
     VersionRecord,
 )
 from cancellations.store import SqlStore, open_store
+from cancellations.store.engine import translated
 from cancellations.store.tables import metadata
 
 NOW = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -235,6 +237,29 @@ def test_a_reader_does_not_wait_for_a_writer(store: SqlStore) -> None:
         writer.commit()
     with store.begin() as reader:
         assert reader.paused() == "holidays"
+
+
+def test_a_server_that_went_away_is_told_in_our_words_wherever_that_is_noticed(postgres: URL) -> None:
+    lost = SqlStore(postgres)
+    end = text("SELECT pg_terminate_backend(:pid)")
+
+    def gone(work: Connection) -> None:
+        pid = work.execute(select(func.pg_backend_pid())).scalar_one()
+        with create_engine(postgres, poolclass=NullPool).connect() as other:
+            other.execute(end, {"pid": pid})
+
+    # Noticed by nobody before the transaction is taken back.
+    with pytest.raises(ServiceDown, match="try again"), lost.connection() as connection:
+        gone(connection)
+    # Noticed by the driver beneath SQLAlchemy, as COPY does.
+    with pytest.raises(ServiceDown, match="try again"), lost.connection() as connection:
+        gone(connection)
+        driver: Any = connection.connection.driver_connection
+        with translated(postgres):
+            driver.execute("SELECT 1")
+    with lost.connection() as connection:
+        assert connection.execute(select(1)).scalar_one() == 1
+    lost.close()
 
 
 def test_a_closed_store_may_be_used_again(store: SqlStore) -> None:
