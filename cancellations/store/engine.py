@@ -127,6 +127,13 @@ def _explained(url: URL, cause: BaseException | None) -> CancellationsError | No
         return BadInput(f"{url.database} is not a SQLite database. Move it away, then run `cancellations init`.")
     if isinstance(cause, sqlite3.DatabaseError) and "malformed" in said:
         return BadInput(f"{url.database} is damaged ({said}). Put a copy of yours in its place, or move it away.")
+    if (isinstance(cause, sqlite3.OperationalError) and "no such" in said) or isinstance(
+        cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn
+    ):
+        return BadInput(
+            f"The schema of the store at {where} was changed by hand ({said}). `cancellations db check` tells what"
+            " differs; undo it, or put a copy of yours in its place."
+        )
     if isinstance(cause, sqlite3.OperationalError):
         return ServiceDown(f"{url.database} could not be used: {said}. Check the disk, then try again.")
     if isinstance(cause, sqlite3.IntegrityError | psycopg.IntegrityError | psycopg.DataError):

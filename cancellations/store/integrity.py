@@ -12,6 +12,7 @@ from cancellations.domain.features import AGENT, ALL, COMPANY, TALLY
 from cancellations.ports import LoadState
 from cancellations.store import schema, tables
 from cancellations.store.bookings import Bookings
+from cancellations.store.engine import translated
 from cancellations.store.unit_of_work import SqlStore, open_store
 
 
@@ -89,8 +90,43 @@ class Integrity(Bookings):
                 "bookings show another score in the view scores than the last one that was served of them",
                 "make the view again as migration 0002 does, or put a copy of yours in the database's place",
             ),
+            (
+                self._count(_unfounded_servings()),
+                "scores that were served are missing from the predictions, or are other ones there",
+                "run: cancellations score, which predicts again what is missing; else put a copy of yours in the"
+                " database's place",
+            ),
         ]
-        return [Finding(f"{count:,} {what}", remedy) for count, what, remedy in found if count]
+        counted = [Finding(f"{count:,} {what}", remedy) for count, what, remedy in found if count]
+        return [*self._damage(), *self._orphans(), *counted]
+
+    def _damage(self) -> list[Finding]:
+        """What SQLite finds in its file; PostgreSQL looks after its own."""
+        if not self._sqlite:
+            return []
+        with translated(self._connection.engine.url):
+            told = self._connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        # A load that does not add up is told below, in words.
+        damage = [line for line in told if line != "ok" and not line.startswith("CHECK constraint")]
+        return [Finding(f"the file is damaged: {damage[0]}", "put a copy of yours in its place")] if damage else []
+
+    def _orphans(self) -> list[Finding]:
+        """Rows that point at nothing: SQLite lets others than us write them."""
+        found = []
+        for table in tables.metadata.sorted_tables:
+            for key in table.foreign_keys:
+                there = select(1).where(key.column == key.parent).exists()
+                count = self._count(select(key.parent).where(~there))
+                if count:
+                    owner = key.column.table.name
+                    found.append(
+                        Finding(
+                            f"{count:,} rows of {table.name} belong to none of {owner}",
+                            f"load the source of the missing {owner} again, or put a copy of yours in the"
+                            " database's place",
+                        )
+                    )
+        return found
 
     def recount(self) -> int:
         self._lock_table(tables.reservations)
@@ -124,6 +160,16 @@ def _lossy_loads() -> Select[tuple[object, ...]]:
     return select(load.number).where(
         load.state == LoadState.DONE.value, or_(load.read != told, load.applied != load.read)
     )
+
+
+def _unfounded_servings() -> Select[tuple[object, ...]]:
+    serving, predicted = tables.servings.c, tables.predictions.c
+    same = select(1).where(
+        predicted.reservation_id == serving.reservation_id,
+        predicted.model_version == serving.model_version,
+        predicted.probability == serving.probability,
+    )
+    return select(serving.reservation_id).where(~same.exists())
 
 
 def _wrong_scores() -> Select[tuple[object, ...]]:

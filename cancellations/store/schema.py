@@ -10,18 +10,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, NullPool
+from sqlalchemy import URL, Connection, NullPool, inspect
 from sqlalchemy.exc import OperationalError
 
 from cancellations.errors import BadInput
 from cancellations.store.engine import BUSY_SECONDS, connect, parse, require_writable, sqlite_file, translated
-from cancellations.store.tables import metadata
+from cancellations.store.tables import metadata, scores
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any fixed number serves: it only tells our migrations from other users of the server's advisory locks.
@@ -57,10 +58,28 @@ def revision(url: str) -> str | None:
 
 
 def check(url: str) -> list[str]:
-    """Differences between a database and the tables of this version; empty when there is none."""
+    """Differences between a database and the tables and the view of this version; empty when there is none."""
     with _reading(parse(url)) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        return [str(difference) for difference in compare_metadata(context, metadata)]
+        differences = [_told(difference) for difference in compare_metadata(context, metadata)]
+        # Only migrations know the view, so nothing else compares it.
+        if scores.name not in inspect(connection).get_view_names():
+            differences.append(f"view {scores.name} is missing")
+        return differences
+
+
+def _told(difference: Any) -> str:
+    """One of alembic's differences in words; whatever has none stays as it is."""
+    if isinstance(difference, list):  # what is changed of one column
+        return "; ".join(_told(part) for part in difference)
+    kind, *about = difference
+    done, _, what = kind.partition("_")
+    state = {"add": "is missing", "remove": "is not this version's"}.get(done)
+    if state is None:
+        _, table, column, *_, found, wanted = about
+        return f"column {table}.{column} has {what} {found}, not {wanted}"
+    name = f"{about[1]}.{about[2].name}" if what == "column" else about[0].name
+    return f"{what} {name} {state}"
 
 
 def require_current(url: URL) -> None:

@@ -58,7 +58,8 @@ def revision(home: HomeOption = DEFAULT_HOME, as_json: Json = False) -> None:
 def check(home: HomeOption = DEFAULT_HOME, as_json: Json = False) -> None:
     """Compare the schema with this version's, and the tallies, loads and served scores with what they come from.
 
-    Changes nothing. Exits with 1 when something differs, and says what to do.
+    Looks, too, for rows whose booking is gone, and for damage of a SQLite file. Changes nothing. Exits with 1
+    when something differs, and says what to do.
 
     Example: cancellations db check
     """

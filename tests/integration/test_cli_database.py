@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,9 @@ from alembic.config import Config
 from sqlalchemy import NullPool, create_engine
 from test_store import a_message, bookings, outcomes, promote, scores
 
-from cancellations.store import Database, SqlStore, open_store
+from cancellations.errors import BadInput
+from cancellations.store import Database, SqlStore, open_store, upgrade
+from cancellations.store.integrity import Integrity
 
 if TYPE_CHECKING:
     from command_line import Run
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["command_line"]
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
+UNDO = "undo what was changed by hand"
 
 
 def execute(url: str, *statements: str) -> None:
@@ -81,6 +86,77 @@ def test_a_view_of_scores_that_tells_another_story_is_found(filled: str) -> None
     )
     [finding] = told(filled)
     assert finding.startswith("3 bookings show another score")
+
+
+def test_a_view_of_scores_that_is_gone_is_found_and_told_by_whoever_needs_it(filled: str) -> None:
+    execute(filled, "DROP VIEW scores")
+    assert told(filled) == ["the schema differs from this version's: view scores is missing; " + UNDO]
+    store = open_store(filled)
+    with pytest.raises(BadInput, match=r"changed by hand.*scores.*cancellations db check"), store.begin() as work:
+        work.served(date(2024, 1, 6))
+    store.close()
+
+
+def test_differences_of_the_schema_are_told_in_words(filled: str) -> None:
+    execute(
+        filled,
+        "DROP TABLE switches",
+        "DROP INDEX ix_outcomes_known_on",
+        "ALTER TABLE standing ADD COLUMN mood TEXT",
+        "ALTER TABLE leases DROP COLUMN owner",
+    )
+    assert sorted(told(filled)) == [
+        f"the schema differs from this version's: {difference}; {UNDO}"
+        for difference in (
+            "column leases.owner is missing",
+            "column standing.mood is not this version's",
+            "index ix_outcomes_known_on is missing",
+            "table switches is missing",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DELETE FROM predictions WHERE reservation_id = 'b'", "UPDATE predictions SET probability = probability / 2"],
+    ids=["gone", "another"],
+)
+def test_a_served_score_that_no_prediction_tells_is_found(filled: str, change: str) -> None:
+    execute(filled, change)
+    [finding] = told(filled)
+    assert "scores that were served" in finding and "cancellations score" in finding
+
+
+def test_rows_whose_booking_is_gone_are_found(filled: str) -> None:
+    if filled.startswith("postgresql"):
+        execute(filled, "ALTER TABLE predictions DROP CONSTRAINT fk_predictions_reservation_id")
+        execute(filled, "ALTER TABLE servings DROP CONSTRAINT fk_servings_reservation_id")
+    execute(filled, "DELETE FROM reservations WHERE reservation_id = 'b'")
+    with create_engine(filled, poolclass=NullPool).connect() as connection:
+        found = [finding.what for finding in Integrity(connection).findings()]
+    assert "1 rows of predictions belong to none of reservations" in found
+    assert "1 rows of servings belong to none of reservations" in found
+
+
+def test_damage_that_no_query_stumbles_over_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "cancellations.db"
+    url = f"sqlite:///{path}"
+    upgrade(url)
+    store = open_store(url)
+    with store.begin() as work:
+        work.record_outcomes(outcomes(a=("canceled", "2024-01-20")))
+        work.commit()
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [size] = connection.execute("PRAGMA page_size").fetchone()
+        [page] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ix_outcomes_known_on'").fetchone()
+    content = bytearray(path.read_bytes())
+    place = content.index(b"2024-01-20", (page - 1) * size, page * size)
+    content[place : place + 10] = b"2024-01-21"
+    path.write_bytes(content)
+    [finding] = told(url)
+    assert finding.startswith("the file is damaged: ") and "ix_outcomes_known_on" in finding
 
 
 def test_a_load_that_does_not_add_up_is_found(filled: str) -> None:
