@@ -16,10 +16,10 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, time
-from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -132,8 +132,8 @@ def ingest(
         done = _done(store, LoadContent(source.name, fingerprint, source.mapping, after, until))
         if done is not None:
             return done
-    with tempfile.TemporaryDirectory(prefix="cancellations-load-") as folder:
-        staged = _stage(source, store, after, until, policy, Path(folder), on_batch)
+    with _unnamed(source) as file:
+        staged = _stage(source, store, after, until, policy, file, on_batch)
         content = LoadContent(source.name, fingerprint or staged.digest, source.mapping, after, until)
         _stop_if_unbelievable(content, staged, store, policy, clock)
         return _write(source, content, staged, fate or _Quarantine(content, staged), store, clock)
@@ -159,12 +159,14 @@ def _done(store: Store, content: LoadContent) -> Load | None:
 
 @dataclass(frozen=True)
 class _Staged:
-    """All batches of a source, on disk; `groups` and `sizes`: bookings of each group in this load.
+    """All batches of a source, in `file` from each of `starts` on; `groups` and `sizes`: bookings of each group
+    in this load.
 
     `problems` and `examples`: how often each kind was found, and first in which row; `set_aside`: ids.
     """
 
-    files: list[Path]
+    file: IO[bytes]
+    starts: list[int]
     digest: str
     read: int
     outside: int
@@ -177,8 +179,9 @@ class _Staged:
     sizes: np.ndarray
 
     def batches(self) -> Iterator[Judged]:
-        for file in self.files:
-            batch: Judged = pickle.loads(file.read_bytes())
+        for start in self.starts:
+            self.file.seek(start)
+            batch: Judged = pickle.load(self.file)
             if batch.reservations is not None:
                 place = np.searchsorted(self.groups, group_keys(batch.reservations))
                 sized = batch.reservations.assign(**{GROUP_SIZE: self.sizes[place].astype("float64")})
@@ -219,34 +222,55 @@ class _Seen:
         return self._ids[at] == ids
 
 
+@contextmanager
+def _unnamed(source: Source) -> Iterator[IO[bytes]]:
+    """A file without a name: however this process ends, nothing of what guests booked is left lying about."""
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (what goes wrong here is told otherwise than in the body)
+    except OSError as error:
+        raise _no_room(source, error) from error
+    try:
+        yield file
+    finally:
+        # What a full disk did not take is of no use any more.
+        with suppress(OSError):
+            file.close()
+
+
+def _no_room(source: Source, error: OSError) -> BadInput:
+    place = tempfile.tempdir or "a folder for temporary files"
+    return BadInput(
+        f"{source.name} cannot be staged in {place}: {error.strerror or error}."
+        " Make room there, or name another folder in TMPDIR."
+    )
+
+
 def _stage(
     source: Source,
     store: Store,
     after: date | None,
     until: date,
     policy: LoadPolicy,
-    folder: Path,
+    file: IO[bytes],
     on_batch: Callable[[int], None],
 ) -> _Staged:
     judge = _Judge(source, store, after, until, policy)
-    files: list[Path] = []
+    starts: list[int] = []
     read = 0
     for batch in source.batches():
         judged = judge(batch)
-        file = folder / f"{len(files):06d}"
+        starts.append(file.tell())
         try:
-            file.write_bytes(pickle.dumps(judged, protocol=pickle.HIGHEST_PROTOCOL))
+            pickle.dump(judged, file, protocol=pickle.HIGHEST_PROTOCOL)
+            file.flush()
         except OSError as error:
-            raise BadInput(
-                f"{source.name} cannot be staged in {folder.parent}: {error.strerror or error}."
-                " Make room there, or name another folder in TMPDIR."
-            ) from error
-        files.append(file)
+            raise _no_room(source, error) from error
         read += len(judged.rows)
         on_batch(read)
     groups, sizes = np.unique(np.concatenate([np.empty(0, "uint64"), *judge.groups]), return_counts=True)
     return _Staged(
-        files,
+        file,
+        starts,
         judge.digest.hexdigest(),
         read,
         judge.outside,

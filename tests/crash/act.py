@@ -402,7 +402,7 @@ def _registry(place: Place) -> MlflowRegistry:
 
 @contextmanager
 def _confessing(place: Place) -> Iterator[None]:
-    """Leaves what went wrong in the folder, and what was staged too: a killed process tidies nothing up."""
+    """Leaves what went wrong in the folder, and temporary files, too: a killed process tidies nothing up."""
     # What was imported before the fork is nothing to collect; looking through it takes longer than the work.
     gc.freeze()
     place.folder.mkdir(exist_ok=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -488,6 +490,35 @@ def test_a_load_killed_at_any_write_goes_on_where_it_was(store: SqlStore) -> Non
         with store.begin() as work:
             assert len(work.loads()) == 1 + ended
             assert work.unfinished_loads() == []
+
+
+def test_what_a_load_stages_has_no_name_that_a_kill_could_leave_behind(
+    store: SqlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lying_about: list[list[Path]] = []
+
+    def look(rows: int) -> None:
+        lying_about.append([path for path in tmp_path.iterdir() if path.name != "home"])
+
+    source = replace(interrupted(), batch_rows=25)
+    ingest(source, store, after=None, until=LAST, clock=Clock(), policy=LoadPolicy(), on_batch=look)
+    assert len(lying_about) > 1
+    assert not any(lying_about)
+
+
+def test_without_room_to_stage_a_load_says_so_and_writes_nothing(
+    store: SqlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(BadInput, match=r"cannot be staged in .*gone: No such file.*TMPDIR"):
+        load(store, interrupted())
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(Path("/dev/full").open, "r+b"))
+    with pytest.raises(BadInput, match=r"cannot be staged in .*No space left"):
+        load(store, interrupted())
+    with store.begin() as work:
+        assert work.loads() == []
 
 
 def test_what_was_written_before_a_kill_stays_and_shows_as_unfinished(store: SqlStore) -> None:
