@@ -76,14 +76,18 @@ class TableExports:
                 shutil.rmtree(left, ignore_errors=True)
             names = [*(f"{name}.csv" for name in tables), *pictures]
             _require_ours(target, folder, names)
-            part.mkdir()
-            for name, table in tables.items():
-                _write(table, part / f"{name}.csv", ".csv")
-            for name, content in pictures.items():
-                (part / name).write_bytes(content)
-            if target.exists():
-                target.rename(old)
-            part.rename(target)
+            try:
+                part.mkdir()
+                for name, table in tables.items():
+                    _write(table, part / f"{name}.csv", ".csv")
+                for name, content in pictures.items():
+                    (part / name).write_bytes(content)
+                if target.exists():
+                    target.rename(old)
+                part.rename(target)
+            finally:
+                # On a full disk the half that fitted would take the room that is missing.
+                shutil.rmtree(part, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
         return tuple(folder / name for name in names)
 

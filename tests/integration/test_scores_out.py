@@ -153,6 +153,7 @@ def test_a_folder_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, m
     with pytest.raises(BadInput, match="cannot be written: No space left on device"):
         exports.to_folder({"scores": table, "nights": table}, {}, tmp_path / "day")
     assert (tmp_path / "day" / "scores.csv").read_text() == '"n"\n1\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["day"], "the half takes no room"
 
 
 def test_a_folder_that_a_killed_run_had_put_aside_comes_back(tmp_path: Path) -> None:
