@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from cancellations.domain.events import (
@@ -422,7 +424,8 @@ def _ended(story: Story) -> Words:
 
 def _outlook(story: Story) -> Words:
     fact = story.fact
-    week, fortnight = (row for row in fact["weeks"] if row["hotel"] == "all")
+    # All hotels together come first; their row has no name that a hotel could not have, too.
+    week, fortnight = (next(rows) for _, rows in groupby(fact["weeks"], key=itemgetter("days")))
     unsure = f"{fact['share']:.0%}"
     number = fact["unscored"]
     who = "1 open booking has" if number == 1 else f"{number:,} open bookings have"

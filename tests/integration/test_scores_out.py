@@ -371,6 +371,38 @@ def test_the_mail_says_what_matters_in_its_subject_and_both_parts(app: App) -> N
     assert image.get_filename() == "outlook.png" and f"cid:{image['Content-ID'].strip('<>')}" in html
 
 
+def further_hotels(app: App, *hotels: str) -> None:
+    """One open booking of 100 for two nights in each, served 0.5."""
+    with app.store.begin() as work:
+        for number, hotel in enumerate(hotels):
+            rows = reservations([(f"of {hotel}", "2024-05-02", 2, 100.0 + number, 0.5)], hotel)
+            work.upsert_reservations(rows)
+            work.add_predictions("1", rows[["reservation_id"]].assign(probability=0.5), DAY, NOW)
+        work.serve(DAY, NOW)
+        work.commit()
+
+
+def mailed(app: App) -> EmailMessage:
+    app.settings.outlook.readers.append("ada@hotel.example")
+    app.publish_outlook(DAY)
+    [message] = waiting(app)
+    return write(Letter(message), Mail(owners=["owner@hotel.example"]), "", NOW)
+
+
+def plain_part(mail: EmailMessage) -> str:
+    body = mail.get_body(("plain",))
+    assert body is not None
+    return str(body.get_content())
+
+
+def test_a_hotel_may_be_called_all(app: App) -> None:
+    further_hotels(app, "all")
+    mail = mailed(app)
+    assert "3 of 7 room nights" in str(mail["Subject"])
+    lines = plain_part(mail).splitlines()
+    assert [sum(line.startswith(f"  {name} ") for line in lines) for name in ("all", "All hotels")] == [2, 2]
+
+
 def test_the_mail_leaves_by_the_outbox_with_its_picture_and_to_the_readers_alone(app: App, tmp_path: Path) -> None:
     app.settings.outlook.readers.append("ada@hotel.example")
     app.publish_outlook(DAY)
