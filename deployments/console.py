@@ -68,6 +68,11 @@ def wrapped(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
     )
 
 
+def one_line(text: object) -> str:
+    """A name for a place in a table, whatever breaks of line it holds."""
+    return " ".join(str(text).split())
+
+
 def harmless(text: str) -> str:
     """Text that cannot steer a terminal: names, reasons and ids were written by somebody else."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

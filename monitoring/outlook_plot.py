@@ -114,4 +114,5 @@ def _days(axes: Axes, rows: pd.DataFrame, title: str, told: str) -> np.ndarray:
 
 
 def _short(hotel: str) -> str:
-    return hotel if len(hotel) <= 32 else f"{hotel[:31]}…"
+    line = " ".join(hotel.split())
+    return line if len(line) <= 32 else f"{line[:31]}…"

@@ -192,7 +192,8 @@ class OutcomesArrived(Fact):
 class OutlookPublished(Fact):
     """The outlook of a morning was written; one mail a day, whatever is computed anew on it.
 
-    `weeks`: the next 7 and 14 nights, rows of `domain.outlook.over` with `days`, all hotels together first.
+    `weeks`: the next 7 and 14 nights, rows of `domain.outlook.over` with `days`, all hotels together first, then
+    the largest; `of` how many there are.
     `nights` and `riskiest` hold the columns of their tables as lists. `readers` are the addresses that it
     goes to, `environment` the deployment's name, since two of them may write to one reader.
     """

@@ -24,9 +24,12 @@ def outlook_tables(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hotels(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One hotel is its own total."""
+    """One hotel is its own total; of many the largest are told, and how many there are."""
     total, *hotels = rows
-    return [*hotels, {**total, "hotel": "All hotels"}] if len(hotels) > 1 else hotels
+    # Mails that wait since an earlier version do not know of how many.
+    of = total.get("of", len(hotels))
+    everywhere = f"All {of:,} hotels" if of > len(hotels) else "All hotels"
+    return [*hotels, {**total, "hotel": everywhere}] if len(hotels) > 1 else hotels
 
 
 def _span(row: Mapping[str, Any]) -> dict[str, str]:

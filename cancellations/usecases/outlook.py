@@ -123,18 +123,24 @@ def draw(outlook: Outlook, pictures: Pictures, currency: str) -> bytes:
     return pictures.outlook(outlook.as_of, shown(outlook.nights), currency)
 
 
-def shown(nights: pd.DataFrame) -> pd.DataFrame:
-    """The nights of the hotels with the most on the books, the largest first."""
+def largest(nights: pd.DataFrame) -> list[str]:
+    """The hotels that people are shown: those with the most on the books, the largest first."""
     size = nights.groupby("hotel")["on_books"].sum().sort_values(ascending=False, kind="stable")
-    return pd.concat([nights[nights["hotel"] == hotel] for hotel in size.index[:HOTELS_SHOWN]] or [nights])
+    return [str(hotel) for hotel in size.index[:HOTELS_SHOWN]]
+
+
+def shown(nights: pd.DataFrame) -> pd.DataFrame:
+    """The nights of the hotels that people are shown."""
+    return pd.concat([nights[nights["hotel"] == hotel] for hotel in largest(nights)] or [nights])
 
 
 def _fact(outlook: Outlook, riskiest: int, currency: str, environment: str, readers: Sequence[str]) -> OutlookPublished:
     weeks: list[dict[str, Any]] = []
+    of = outlook.nights["hotel"].nunique()
     for days in SPANS:
-        by_hotel = outlook.span(days).sort_values("on_books", ascending=False, kind="stable")
-        rows = [outlook.total(days), *(row for _, row in by_hotel.head(HOTELS_SHOWN).iterrows())]
-        weeks.extend({"days": days, **{str(k): _plain(v) for k, v in row.items()}} for row in rows)
+        by_hotel = outlook.span(days).set_index("hotel", drop=False)
+        rows = [outlook.total(days), *(by_hotel.loc[hotel] for hotel in largest(outlook.nights))]
+        weeks.extend({"days": days, "of": of, **{str(k): _plain(v) for k, v in row.items()}} for row in rows)
     risky = tables(outlook, min(riskiest, RISKIEST_MAILED))["riskiest"].drop(columns=["as_of", "version"])
     return OutlookPublished(
         as_of=outlook.as_of,

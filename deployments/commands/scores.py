@@ -11,7 +11,7 @@ import typer
 from cancellations.errors import BadInput
 from deployments.commands.application import application, errors, send, today
 from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json
-from deployments.console import Voice, print_json
+from deployments.console import Voice, one_line, print_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,31 +193,48 @@ def _tell_outlook(seen: Outlook, currency: str, voice: Voice) -> None:
         _tell_gaps(seen, voice)
         return
 
+    from cancellations.usecases.outlook import largest
+
     def line(where: str, when: str, books: str, expected: str, risk: str) -> str:
         return f"{where:<24}  {when:<10}  {books:>8}  {expected:>20}  {risk:>24}"
 
     def told(where: str, when: str, row: Any) -> str:
         expected = f"{row.expected:,.1f} ({row.expected_low:,.0f}–{row.expected_high:,.0f})"
         risk = f"{row.at_risk:,.0f} ({row.at_risk_low:,.0f}–{row.at_risk_high:,.0f})"
-        return line(where[:24], when, f"{row.on_books:,}", expected, risk if row.at_risk == row.at_risk else "no price")
+        return line(
+            one_line(where)[:24],
+            when,
+            f"{row.on_books:,}",
+            expected,
+            risk if row.at_risk == row.at_risk else "no price",
+        )
 
     voice.say(line("hotel", "night", "on books", "expected to cancel", f"{currency} at risk"), "bold")
-    soon = seen.nights.sort_values(["hotel", "night"]).groupby("hotel").head(NIGHTS_SHOWN)
-    for row in soon.itertuples():
+    hotels, of = largest(seen.nights), seen.nights["hotel"].nunique()
+    soon = seen.nights[seen.nights["hotel"].isin(hotels)].sort_values(["hotel", "night"])
+    for row in soon.groupby("hotel").head(NIGHTS_SHOWN).itertuples():
         voice.say(told(str(row.hotel), f"{row.night:%Y-%m-%d}", row))
     for days in (7, NIGHTS_SHOWN):
-        for row in seen.span(days).itertuples():
+        span = seen.span(days)
+        for row in span[span["hotel"].isin(hotels)].itertuples():
             voice.say(told(str(row.hotel), f"next {days}", row), "bold")
+        if of > len(hotels):
+            voice.say(told(f"all {of:,} hotels", f"next {days}", seen.total(days)), "bold")
+    if of > len(hotels):
+        voice.say(
+            f"the {len(hotels)} hotels with the most on the books; `cancellations scores export` writes all", "dim"
+        )
     risky = seen.riskiest(RISKIEST_SHOWN)
     if len(risky):
         voice.say("riskiest by value", "bold")
     for row in risky.itertuples():
         stay = "1 night" if row.nights == 1 else f"{row.nights} nights"
         together = "" if row.group_size == 1 else f", one of {row.group_size} booked together"
-        voice.say(
-            f"  {row.value_at_risk:,.0f} of {row.value:,.0f} at {row.remaining:.0%}, {row.hotel}, arrives"
+        told_of = (
+            f"{row.value_at_risk:,.0f} of {row.value:,.0f} at {row.remaining:.0%}, {row.hotel}, arrives"
             f" {row.arrival_on:%Y-%m-%d}, {stay}{together}: {row.reservation_id}"
         )
+        voice.say(f"  {one_line(told_of)}")
     _tell_gaps(seen, voice)
 
 
@@ -264,7 +281,9 @@ def _tell_scores(served: pd.DataFrame, voice: Voice) -> None:
 
     voice.say(line("reservation", "arrival", "probability", "version", "arm"), "bold")
     for row in served.head(SHOWN).itertuples():
-        voice.say(line(row.reservation_id, row.arrival_on, f"{row.probability:.4f}", row.version, row.arm or "–"))
+        voice.say(
+            line(one_line(row.reservation_id), row.arrival_on, f"{row.probability:.4f}", row.version, row.arm or "–")
+        )
 
 
 def _write(served: pd.DataFrame, path: Path) -> None:

@@ -403,6 +403,31 @@ def test_a_hotel_may_be_called_all(app: App) -> None:
     assert [sum(line.startswith(f"  {name} ") for line in lines) for name in ("all", "All hotels")] == [2, 2]
 
 
+def test_of_many_hotels_the_largest_are_shown_and_the_sums_count_all(run: Run, app: App) -> None:
+    further_hotels(app, *(f"Hotel {number}" for number in range(9)))
+    told = run("scores", "outlook", "--as-of", str(DAY))
+    lines = told.out.splitlines()
+    assert [sum(line.startswith(name) for line in lines) for name in ("City Hotel", "Hotel 0")] == [16, 16]
+    assert {line[:7] for line in lines if line.startswith("Hotel ")} == {"Hotel 0", "Hotel 1", "Hotel 2"}
+    [week] = [line for line in lines if line.startswith("all 10 hotels") and "next 7 " in line]
+    assert week.split()[5] == "23"
+    assert "the 4 hotels with the most on the books" in told.out and "scores export" in told.out
+    plain = plain_part(mailed(app))
+    assert plain.count("All 10 hotels") == 2 and plain.count("City Hotel  ") == 2
+    [message] = waiting(app)
+    assert nights_of(message.payload["nights"])["hotel"].nunique() == 4
+    names = [[row["hotel"] for row in message.payload["weeks"] if row["days"] == days][1:] for days in (7, 14)]
+    assert names[0] == names[1] and len(names[0]) == 4
+
+
+def test_a_name_of_two_lines_stands_on_one(run: Run, app: App) -> None:
+    further_hotels(app, "Two\nLines Inn")
+    told = run("scores", "outlook", "--as-of", str(DAY)).out.splitlines()
+    assert sum(line.startswith("Two Lines Inn ") for line in told) == 16
+    assert not [line for line in told if line.startswith(("Lines", "line"))]
+    assert not [line for line in run("scores", "show").out.splitlines() if line.startswith("line")]
+
+
 def test_the_mail_leaves_by_the_outbox_with_its_picture_and_to_the_readers_alone(app: App, tmp_path: Path) -> None:
     app.settings.outlook.readers.append("ada@hotel.example")
     app.publish_outlook(DAY)

@@ -32,7 +32,7 @@ def size(png: bytes) -> tuple[int, int]:
     "table",
     [
         nights("H"),
-        nights("A $x^2 hotel_{1} <b>&</b> with a name that is longer than any picture is wide", count=14),
+        nights("A $x^2\nhotel_{1} <b>&</b> with a name that is longer than any picture is wide", count=14),
         nights(
             "unpriced", revenue_on_books=np.nan, at_risk=np.nan, at_risk_low=np.nan, at_risk_high=np.nan, unpriced=80
         ),
