@@ -16,9 +16,15 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from cancellations.store import SqlStore, open_store, upgrade
+
+
+# A busy machine is no failure: what takes long is seen by its durations.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def _execute(server: URL, statement: str) -> None:

@@ -465,7 +465,7 @@ def test_the_flow_shows_tables_and_picture_and_writes_what_a_person_would(
     from flows.outlook import outlook
 
     application.application.cache_clear()
-    with prefect_test_harness(), get_client(sync_client=True) as client:
+    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
         outlook(as_of=DAY)
         shown = {artifact.key: str(artifact.data) for artifact in client.read_artifacts()}
     application.application.cache_clear()

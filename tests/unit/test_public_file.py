@@ -234,7 +234,7 @@ def test_an_empty_or_foreign_file_is_refused(tmp_path: Path, content: bytes) -> 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"there is no file .*nowhere\.csv"):
         open_table(tmp_path / "nowhere.csv")
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match="is a folder"):
         open_table(tmp_path)
 
 
