@@ -21,7 +21,6 @@ from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from cancellations.store import SqlStore, open_store, upgrade
 
-
 # A busy machine is no failure: what takes long is seen by its durations.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
