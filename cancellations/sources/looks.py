@@ -104,6 +104,10 @@ class Seen:
         if not told:
             return None
         form = max(told, key=lambda f: told[f].sum())
+        # 24/05/01 fits as the 24th, too: of years, not of days, a table has few.
+        for year_first in (f for f in told if f is not None and f.startswith("%y")):
+            if told[year_first].sum() >= told[form].sum() and 2 * _span(found[year_first]) < _span(found[form]):
+                form = year_first
         rival = next((f for f in told if f is not None and f == swapped(form)), None)
         sides = (0, 0)
         other = self._plausible(found[swapped(form)], len(texts)) if swapped(form) in found else None
@@ -131,6 +135,11 @@ def swapped(form: str | None) -> str | None:
     return form.replace("%d", "\0").replace("%m", "%d").replace("\0", "%m")
 
 
+def _span(days: pd.Series) -> float:
+    """From the first to the last, in days."""
+    return float((days.max() - days.min()) / pd.Timedelta(days=1))
+
+
 _CLOCK = re.compile(r"([T ]| at |, )([0-9]{1,2}:[0-9]{2}(:[0-9]{2})?(\.[0-9]+)?)( ?[AaPp][Mm])?$")
 
 
@@ -156,6 +165,8 @@ def _forms(texts: pd.Series) -> Iterator[str | None]:
                 yield f"%d{sign}%m{sign}{year}{clock}"
                 if sign != ".":
                     yield f"%m{sign}%d{sign}{year}{clock}"
+        if re.fullmatch(rf"[0-9]{{2}}\{sign}[0-9]{{1,2}}\{sign}[0-9]{{1,2}}", first):
+            yield f"%y{sign}%m{sign}%d{clock}"
         if re.fullmatch(rf"[0-9]{{4}}\{sign}[0-9]{{1,2}}\{sign}[0-9]{{1,2}}", first):
             yield f"%Y{sign}%m{sign}%d{clock}"
     if re.search("[A-Za-z]{3}", first):

@@ -391,7 +391,7 @@ class _Judge:
         dated = dated.drop(lost)
         if reservations is not None:  # a booking without an arrival is broken as it is
             return dated, no_problems()
-        told = "is not told, and the arrival of the booking is not known, so there is no maturity date to take"
+        told = "is not told, and the booking is not known yet, from whose arrival it follows: load the bookings first"
         # Of a row without an id, which is a problem of its own, nothing else can be known.
         named = lost[outcomes.loc[lost, "reservation_id"].notna()]
         nameless = _nameless(outcomes.loc[lost])

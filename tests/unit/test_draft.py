@@ -259,6 +259,17 @@ def test_the_form_of_dates_is_told_by_their_values(
     assert load(path)[2].empty
 
 
+@pytest.mark.parametrize("sign", "/.-")
+def test_years_of_two_digits_that_come_first_are_told_from_days(write: Callable[..., Path], sign: str) -> None:
+    booked = [date(2023, 11, 5) + timedelta(9 * n) for n in range(40)]
+    rows = [
+        f"{n},{day + timedelta(30):%y{sign}%m{sign}%d},2,{day:%y{sign}%m{sign}%d}\n" for n, day in enumerate(booked)
+    ]
+    reservations, _, problems = load(write("id,arrival,nights,booked\n" + "".join(rows)))
+    assert problems.empty
+    assert reservations["booked_on"].dt.date.tolist() == booked
+
+
 def test_dates_that_fit_both_ways_are_read_day_first_and_asked_about(write: Callable[..., Path]) -> None:
     text = draft_file(write(days("03/04/2024", "05/06/2024", "07/08/2024"))).text
     assert re.search(r"# check: its values fit day first and month first; day first.*\narrival_on = .*%d/%m/%Y", text)

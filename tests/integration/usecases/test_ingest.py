@@ -442,7 +442,7 @@ def test_an_undated_outcome_of_an_unknown_booking_waits_until_the_booking_is_kno
     source = Table(rows.assign(known_on=pd.NaT), name="undated", endings=True, content="f00d")
     done = load(store, source)
     assert (done.counts.quarantined, done.counts.outcomes, done.left) == (3, 0, 3)
-    assert "the arrival of the booking is not known" in waiting(store)[0][1][0]
+    assert "load the bookings first" in waiting(store)[0][1][0]
     load(store, Table(rows.assign(status=None)))
     # A file that has left something is read again.
     assert load(store, source, again=False).counts.outcomes == 3
