@@ -312,6 +312,8 @@ def _take(plan: _Plan, ours: str, column: Seen) -> None:
     if ours == "reservation_id" and len(column.spellings) < len(column.told):
         plan.check(ours, "it names several rows; each booking needs an id of its own")
     if ours in ("price", "total_price"):
+        if len(found := column.currencies) > 1:
+            plan.check(ours, f"amounts in {', '.join(found)} stand side by side, and are taken for one currency")
         if ours == "price" and column.plain in ("price", "rate", "preis", "prix", "precio", "prezzo", "tarif"):
             plan.check(ours, "the price of a night? If it is that of the stay, feed total_price instead")
         if ours == "total_price":
@@ -488,6 +490,12 @@ def _fill(plan: _Plan, source: _Source) -> None:
     """What stands in for columns that a reservation needs and the table lacks."""
     if "reservation_id" not in plan.given and not source.is_query:
         plan.given["reservation_id"] = "{ row_number = true }"
+        patterns = vocabulary.NAMES_OF["reservation_id"]
+        for column in plan.free():
+            if vocabulary.fit(patterns, column.plain) is not None and _any(column, "reservation_id"):
+                each = len(column.told) / len(column.spellings)
+                told = f"{quoted(column.name)} sounds like it, and each of its values stands in {each:.1f} rows"
+                plan.check("reservation_id", f"{told}: take it where a booking has a row for each night")
         plan.check("reservation_id", "no column is an id: rows are numbered, so a later export must keep their order")
     if "hotel" not in plan.given:
         plan.given["hotel"] = '{ constant = "hotel" }'
@@ -760,7 +768,8 @@ def _left_out(column: Seen, plan: _Plan) -> str | None:
         return "it is free text"
     for ours, patterns in vocabulary.NAMES_OF.items():
         if vocabulary.fit(patterns, column.plain) is not None:
-            told = "another column feeds" if plan.feeds(ours) else "its values do not look like"
+            fed = ours in plan.of or (plan.feeds(ours) and ours != "reservation_id")
+            told = "another column feeds" if fed else "its values do not look like"
             return f"it sounds like {ours}, and {told} that"
     if column.is_number:
         return (

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cancellations.sources import vocabulary
-from cancellations.sources.evaluation import MONTHS, Evaluation
+from cancellations.sources.evaluation import MONTHS, Evaluation, bare
 
 # Spellings of one column that are tried on each form of a date, and the share of them that must be one.
 TRIED = 2_000
@@ -78,6 +78,12 @@ class Seen:
     @property
     def is_number(self) -> bool:
         return not self.is_empty and len(self.numbers) >= 0.9 * len(self.told)
+
+    @property
+    def currencies(self) -> list[str]:
+        """Signs and codes of currencies that stand beside its numbers."""
+        around = self.spellings.str.replace(r"[-+0-9.,'’_\s]", "", regex=True)
+        return sorted(set(around[self.spellings.map(bare) != self.spellings]) - {""})
 
     def is_whole(self, low: float, high: float) -> bool:
         if not self.is_number:

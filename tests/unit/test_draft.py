@@ -459,6 +459,19 @@ def test_a_price_with_the_code_of_its_currency_is_a_price(write: Callable[..., P
     assert load(path)[0]["price"].unique().tolist() == [120, 1095.5]
 
 
+def test_amounts_of_several_currencies_are_asked_about(write: Callable[..., Path]) -> None:
+    text = draft_file(write(outcomes_told_by("Price", "95 USD", "€ 120"))).text
+    assert "# check: amounts in USD, € stand side by side" in text
+    assert "side by side" not in draft_file(write(outcomes_told_by("Price", "95 €", "€ 1"))).text
+
+
+def test_an_id_that_stands_in_several_rows_is_asked_about(write: Callable[..., Path]) -> None:
+    rows = [f"C{n // 3},2024-05-01,3,2024-01-02,2024-05-0{1 + n % 3}\n" for n in range(30)]
+    text = draft_file(write("Confirmation No,arrival,nights,booked,stay date\n" + "".join(rows))).text
+    assert '# check: "Confirmation No" sounds like it, and each of its values stands in 3.0 rows' in text
+    assert '# "Confirmation No": it sounds like reservation_id, and its values do not look like that' in text
+
+
 @pytest.mark.parametrize("name", ["Price", "Rate", "Total", "Amount"])
 @pytest.mark.parametrize("by_stay", [True, False])
 def test_a_price_of_the_stay_and_one_of_a_night_are_told_apart_by_how_they_grow(
