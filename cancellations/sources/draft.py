@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
@@ -211,9 +212,8 @@ def _draft(table: Table, source: _Source, reading: Reading | None = None) -> Dra
     columns = {name: Seen(name, sample[name], evaluation) for name in map(str, sample)}
     plan = _Plan(columns)
     _assign(plan, source)
-    zoned = any(
-        _has_zone(sample[n], columns[n]) for ours, n in ((o, c.name) for o, c in plan.of.items()) if ours in _DATES
-    )
+    days = [column.name for ours, column in plan.of.items() if ours in _DATES]
+    zoned = any(_has_zone(sample[name], columns[name]) for name in days)
     lines = [*source.reading]
     if missing != MISSING:
         lines.append(f"missing = [{', '.join(map(quoted, missing))}]")
@@ -222,7 +222,10 @@ def _draft(table: Table, source: _Source, reading: Reading | None = None) -> Dra
     if thousands:
         lines.append(f"thousands = {quoted(thousands)}")
     if zoned:
-        lines += ["# check: times carry a zone; a day is the hotel's own: UTC, Europe/Lisbon, …", 'timezone = "UTC"']
+        lines += [
+            "# check: times carry a zone; a day is the hotel's own: UTC, Europe/Lisbon, …",
+            f"timezone = {quoted(_zone(sample[days]))}",
+        ]
     return _written(plan, source, lines, rows)
 
 
@@ -260,6 +263,12 @@ def _has_zone(values: pd.Series, column: Seen) -> bool:
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         return getattr(values.dt, "tz", None) is not None
     return bool(column.spellings.head(20).str.contains(r":[0-9]{2}.*(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})$").any())
+
+
+def _zone(dates: pd.DataFrame) -> str:
+    """The zone that the types of the columns tell, where it is one with a name; else UTC."""
+    named = {str(getattr(dates[name].dtype, "tz", None)) for name in dates} & (available_timezones() - {"UTC"})
+    return named.pop() if len(named) == 1 else "UTC"
 
 
 def _assign(plan: _Plan, source: _Source) -> None:

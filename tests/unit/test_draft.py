@@ -223,6 +223,15 @@ def test_typed_columns_of_parquet_load(tmp_path: Path) -> None:
     assert 'timezone = "UTC"' in draft_file(path).text
 
 
+@pytest.mark.parametrize(("zone", "drafted"), [("Asia/Tokyo", "Asia/Tokyo"), ("UTC", "UTC"), ("+09:00", "UTC")])
+def test_the_zone_of_typed_times_is_the_hotels(tmp_path: Path, zone: str, drafted: str) -> None:
+    booked = pd.Series(pd.date_range("2024-01-01 20:00", periods=9, tz="UTC")).dt.tz_convert(zone)
+    path = tmp_path / "bookings.parquet"
+    pd.DataFrame({"id": range(9), "arrival": "2024-05-01", "nights": 1, "booked": booked}).to_parquet(path)
+    assert f'\ntimezone = "{drafted}"' in draft_file(path).text
+    assert load(path)[0]["booked_on"].iloc[0] == pd.Timestamp(2024, 1, 2 if zone == "Asia/Tokyo" else 1)
+
+
 @pytest.mark.skipif(not PUBLIC.is_file(), reason="the public table is not beside the project")
 def test_the_public_table_is_drafted_as_it_is_packaged() -> None:
     drafted, known = parse(draft_file(PUBLIC).text), packaged()["hotel_bookings"]
