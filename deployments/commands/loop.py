@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cancellations.ports import Load
 
 
+# A file that changes more of the bookings that it holds than not, and so many, is hardly one of corrections.
+MANY_UPDATES = 20
+
+
 def ingest(
     source: Annotated[
         str | None,
@@ -83,6 +87,10 @@ def tell_loads(loads: Sequence[Load], voice: Voice) -> None:
             f"{c.source}: {c.read:,} read = {c.loaded:,} loaded + {c.updated:,} updated + {c.unchanged:,} unchanged"
             f" + {c.outside:,} outside the span + {c.quarantined:,} quarantined; {c.outcomes:,} outcomes"
         )
+        if 2 * c.updated > c.read - c.outside and c.updated >= MANY_UPDATES:
+            voice.say(
+                "  most rows changed what was there: do their ids name other bookings, of another hotel or system?"
+            )
     if any(load.counts.quarantined for load in loads):
         voice.say("  what was quarantined, and why: cancellations quarantine list")
 

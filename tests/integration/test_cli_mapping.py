@@ -101,6 +101,19 @@ def test_what_is_no_table_in_a_folder_is_named_and_left_alone(run: Run, table: P
     assert "left alone: RESERVATIONS.TXT; tables of a folder end in .csv" in loaded.out
 
 
+def test_a_file_that_changes_most_of_what_was_there_is_asked_about(run: Run, tmp_path: Path) -> None:
+    run("init")
+    head = "id,hotel,arrival,nights,booked,adults\n"
+    for hotel, changed in (("Bay Inn", 0), ("Bay Inn", 5), ("Loft", 30)):
+        rows = [
+            f"{n},{hotel if n < 25 else 'Bay Inn'},2024-05-0{1 + (n < changed)},2,2024-01-02,2\n" for n in range(30)
+        ]
+        table = tmp_path / "bookings.csv"
+        table.write_text(head + "".join(rows))
+        run("mapping", "init", str(table), "--force")
+        assert ("do their ids name other bookings" in run("ingest", str(table)).out) == (hotel == "Loft")
+
+
 def test_a_load_that_would_be_stopped_fails_the_check(run: Run, table: Path) -> None:
     run("mapping", "init", str(table))
     table.write_text(
