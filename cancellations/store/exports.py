@@ -43,6 +43,8 @@ _FORMULA = re.compile(r"^(?![+-]?\d+(?:\.\d+)?$)[=+\-@\t\r]")
 NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
 CONNECT_SECONDS = 10
 ROWS_AT_ONCE = 5_000
+# Any fixed number serves: it only tells our exports from other users of the server's advisory locks.
+_EXPORT_LOCK = 5_124_908
 
 
 class TableExports:
@@ -186,6 +188,9 @@ def _engine(url: URL) -> Engine:
 def _replace(engine: Engine, tables: Mapping[str, pd.DataFrame], where: str) -> None:
     """Rows are replaced, tables are kept: so are rights and views that others have put on them."""
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Of two exports at once each would take away the rows from before, and none the other's.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_EXPORT_LOCK})")
         for name, frame in tables.items():
             columns = [Column(str(c), _type(frame[c])) for c in frame.columns]
             table = Table(name, MetaData(), *columns)

@@ -6,6 +6,7 @@ import csv
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -251,6 +252,15 @@ def test_tables_of_a_database_are_made_with_types_then_filled_anew(
     assert tuple(row) == (None, "1", 0.9)
     [row] = _execute(theirs, "SELECT reservation_id FROM forecast_scores WHERE probability > 0.8")
     assert row[0] == FORMULA  # a database runs no formulas
+
+
+def test_exports_at_once_leave_the_rows_of_one(theirs: URL) -> None:
+    address = theirs.render_as_string(hide_password=False)
+    tables = {"n": pd.DataFrame({"line": range(2_000)})}
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda _: TableExports().to_database(tables, address), range(8)))
+    assert len(told) == 8
+    assert [tuple(row) for row in _execute(theirs, "SELECT count(*), count(DISTINCT line) FROM n")] == [(2_000, 2_000)]
 
 
 def test_one_table_has_the_name_that_was_given(run: Run, app: App, theirs: URL) -> None:
