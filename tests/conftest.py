@@ -22,7 +22,7 @@ from sqlalchemy import URL, NullPool, create_engine, make_url, text
 from cancellations.store import SqlStore, open_store, upgrade
 
 # A busy machine is no failure: what takes long is seen by its durations.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, max_examples=40)
 settings.load_profile("patient")
 
 

@@ -53,7 +53,7 @@ Outcomes_ = st.dictionaries(
 
 
 @given(st.lists(st.one_of(Bookings_, Outcomes_), min_size=1, max_size=5))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_tallies_are_a_count_of_the_bookings_after_any_writes(
     store: SqlStore, steps: list[Mapping[str, tuple[Any, ...]]]
 ) -> None:

@@ -65,7 +65,6 @@ def test_examples_in_docstrings_print_what_they_say() -> None:
     assert results["cancellations.domain.comparison"].attempted > 0
 
 
-@settings(deadline=None)
 @given(GAINS, POLICIES)
 def test_bounds_and_finding_are_those_of_the_formula(gains: list[float], policy: SequencePolicy) -> None:
     reading = read(sequence(gains), policy)
@@ -100,7 +99,6 @@ def test_with_champion_and_rival_swapped_the_reading_is_its_mirror_image(
     assert other == Reading(MIRRORED[one.finding], tuple(mirrored))
 
 
-@settings(deadline=None)
 @given(GAINS, POLICIES)
 def test_the_answer_does_not_depend_on_when_or_how_often_one_looks(gains: list[float], policy: SequencePolicy) -> None:
     days = sequence(gains)
@@ -258,7 +256,7 @@ def gain_of(booking: Booking) -> float:
     return math.log(theirs) - math.log(ours)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BOOKINGS)
 def test_there_is_one_sum_for_each_maturity_day_and_no_booking_is_left_out(bookings: list[Booking]) -> None:
     days = gains_of(bookings)
@@ -271,7 +269,7 @@ def test_there_is_one_sum_for_each_maturity_day_and_no_booking_is_left_out(booki
     assert sum(d.gain for d in days) == pytest.approx(sum(map(gain_of, bookings)), abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BOOKINGS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(bookings: list[Booking], random: Random) -> None:
     shuffled = list(bookings)
@@ -281,7 +279,7 @@ def test_the_order_of_rows_does_not_matter(bookings: list[Booking], random: Rand
     assert [d.gain for d in other] == pytest.approx([d.gain for d in one], abs=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BOOKINGS)
 def test_swapped_probabilities_turn_every_sum_round(bookings: list[Booking]) -> None:
     assert gains_of(bookings, swapped=True) == tuple(replace(d, gain=-d.gain) for d in gains_of(bookings))

@@ -595,7 +595,7 @@ values = st.sampled_from(
 ) | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_table_gives_a_mapping_or_a_sentence(tmp_path: Path, data: st.DataObject) -> None:
     header = data.draw(st.lists(names, min_size=1, max_size=7))

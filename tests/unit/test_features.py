@@ -21,7 +21,7 @@ HISTORY = sized(simulate(START, DAYS, seed=3))
 TALLIED = tally(HISTORY)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(offset=st.integers(1, DAYS - 1), seed=st.integers(0, 1000))
 def test_what_becomes_known_on_the_day_or_later_changes_nothing(offset: int, seed: int) -> None:
     day = pd.Timestamp(START) + pd.Timedelta(days=offset)
@@ -40,7 +40,7 @@ def test_what_becomes_known_on_the_day_or_later_changes_nothing(offset: int, see
     pd.testing.assert_frame_equal(build(booked, tally(other), RULE), build(booked, TALLIED, RULE))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(days=st.integers(0, 60), ended=st.sampled_from(["canceled", "no_show", "stayed"]))
 def test_outcomes_that_shift_to_any_later_day_leave_a_bookings_features_as_they_were(days: int, ended: str) -> None:
     last = pd.Timestamp(START) + pd.Timedelta(days=DAYS - 1)
@@ -65,7 +65,7 @@ def test_what_became_known_before_the_day_does_change_something() -> None:
     assert (build(booked, turned, RULE)["agent_cancel_rate"] != build(booked, TALLIED, RULE)["agent_cancel_rate"]).any()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(rows=st.lists(st.integers(0, len(HISTORY) - 1), min_size=1, max_size=30, unique=True))
 def test_few_rows_get_the_features_that_they_have_among_many(rows: list[int]) -> None:
     many = build(HISTORY, TALLIED, RULE)

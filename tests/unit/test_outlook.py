@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cancellations.domain.outlook import (
@@ -75,7 +75,6 @@ bookings = st.lists(
 ).map(lambda rows: frame(*rows))
 
 
-@settings(deadline=None)
 @given(bookings)
 def test_the_nights_are_what_counting_by_hand_gives(found: pd.DataFrame) -> None:
     told = by_night(found, TODAY, 10, SHARE).set_index(["hotel", "night"])
@@ -102,7 +101,6 @@ def test_the_nights_are_what_counting_by_hand_gives(found: pd.DataFrame) -> None
             assert row["revenue_on_books"] == pytest.approx(revenue) and row["at_risk"] == pytest.approx(risk)
 
 
-@settings(deadline=None)
 @given(bookings)
 def test_intervals_hold_what_is_expected_and_stay_on_the_books(found: pd.DataFrame) -> None:
     for told in (by_night(found, TODAY, 25, SHARE), over(found, TODAY, 14, SHARE)):

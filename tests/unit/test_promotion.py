@@ -314,7 +314,7 @@ class AnyLedger(RuleBasedStateMachine):
         assert predecessor(without) == predecessor(self.ledger)
 
 
-AnyLedger.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+AnyLedger.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 TestWhomARollbackGoesBackTo = AnyLedger.TestCase
 
 

@@ -40,7 +40,7 @@ from cancellations.usecases.ingest import LONGEST_VALUE, LoadPolicy, ingest
 LAST = date(2018, 1, 1)  # every outcome is known by then
 # Rows whose number or load depends on what was tried before.
 NUMBERED = ("loads", "quarantine", "messages")
-BOTH = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BOTH = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def load(

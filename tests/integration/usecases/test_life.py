@@ -762,7 +762,6 @@ def test_the_ledger_stays_one_story_whatever_happens_in_any_order(stage: Stage) 
         settings=settings(
             max_examples=10,
             stateful_step_count=20,
-            deadline=None,
             derandomize=True,
             database=None,
             report_multiple_bugs=False,

@@ -137,7 +137,7 @@ def in_threads(world: World, partitions: Sequence[Partition], chunk_rows: int) -
         return list(pool.map(one, partitions))
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     counts=st.lists(st.integers(0, 6) | st.just(0) | st.just(25), min_size=1, max_size=6),
     partitions=st.integers(1, 30),
