@@ -240,8 +240,8 @@ def _backtest(
         raise NotEnoughData(
             f"{past.sum():,} bookings had matured by {start} to train on and {(~past).sum():,} between then and"
             f" {as_of} to test on; {needed:,} of each are needed and {last}. Load more history and outcomes, or"
-            " choose the day with --as-of; a small hotel needs a longer test (CANCELLATIONS_GATE__BACKTEST_DAYS) or fewer"
-            " rows (CANCELLATIONS_GATE__MIN_ROWS)"
+            " choose the day with --as-of; a small hotel needs a longer test (CANCELLATIONS_GATE__BACKTEST_DAYS) or"
+            " fewer rows (CANCELLATIONS_GATE__MIN_ROWS)"
         )
     earlier = cohort[past]
     label = earlier["label"].to_numpy()
