@@ -80,6 +80,7 @@ GROUP_SIZE = "group_size"
 
 # Names and codes are short; a longer text is a column that slipped, or a document.
 LONGEST_TEXT = 1_000
+MISSING_RULE = "is missing or cannot be read"
 
 OUTCOME_NAMES: tuple[str, ...] = ("reservation_id", "status", "known_on")
 
@@ -150,7 +151,7 @@ def violations(frame: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.D
     for column in columns:
         values = frame[column.name]
         if column.required:
-            note(values.isna(), column.name, "is missing or cannot be read")
+            note(values.isna(), column.name, MISSING_RULE)
         if column.low is not None:
             note(values < column.low, column.name, f"is below {column.low:g}")
         if column.high is not None:
@@ -170,6 +171,19 @@ def early(outcomes: pd.DataFrame, reservations: pd.DataFrame) -> pd.DataFrame:
     """Outcomes of the rows of coerced reservations that were known before their booking; as `violations` gives them."""
     rows = outcomes.index[outcomes["known_on"] < reservations["booked_on"].reindex(outcomes.index)]
     return pd.DataFrame({"row": rows, "column": "known_on", "rule": "lies before booked_on"})
+
+
+def nameless(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Outcomes that tell no booking; as `violations` gives them."""
+    rows = outcomes.index[outcomes["reservation_id"].isna()]
+    return pd.DataFrame({"row": rows, "column": "reservation_id", "rule": MISSING_RULE})
+
+
+def told_once(problems: pd.DataFrame) -> pd.DataFrame:
+    """A row that could not be read at all has that problem alone; a column that could not, that one."""
+    whole = problems.loc[problems["column"] == "", "row"]
+    kept = problems[(problems["column"] == "") | ~problems["row"].isin(whole)]
+    return kept.drop_duplicates(["row", "column"])
 
 
 def no_problems() -> pd.DataFrame:

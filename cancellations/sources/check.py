@@ -15,7 +15,16 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.labels import CANCELLED
-from cancellations.domain.reservation import COLUMNS, Column, early, no_problems, violations
+from cancellations.domain.reservation import (
+    COLUMNS,
+    MISSING_RULE,
+    Column,
+    early,
+    nameless,
+    no_problems,
+    told_once,
+    violations,
+)
 from cancellations.errors import BadInput
 from cancellations.ports import SourceBatch
 from cancellations.settings import Quarantine
@@ -37,7 +46,6 @@ from cancellations.sources.mapping import Mapping as Meaning
 EXAMPLES = 3
 LONGEST = 40
 # As `domain.reservation.violations` says it.
-MISSING_RULE = "is missing or cannot be read"
 # Values kept to tell the median of prices.
 KEPT_PRICES = 200_000
 # A night costs between these at the median; a hundredth of, or tens of times, that is a sign slipped or a total.
@@ -181,11 +189,10 @@ class _Tally:
         reservations, outcomes = batch.reservations, batch.outcomes
         self.rows += len(batch.raw)
         if reservations is None:
-            nameless = outcomes.index[outcomes["reservation_id"].isna()]
-            broken = pd.DataFrame({"row": nameless, "column": "reservation_id", "rule": MISSING_RULE})
+            broken = nameless(outcomes)
         else:
             broken = pd.concat([violations(reservations, self._columns), early(outcomes, reservations)])
-        problems = _told_once(pd.concat([batch.problems, broken, no_problems()], ignore_index=True))
+        problems = told_once(pd.concat([batch.problems, broken, no_problems()], ignore_index=True))
         self._note(self._causes(problems), batch.raw)
         bad = batch.raw.index.isin(problems["row"])
         self.quarantined += int(bad.sum())
@@ -423,13 +430,6 @@ class _Tally:
                     f" cancelled and {shares[1]:.0%} of the kept bookings: the outcome changed it, and a model that"
                     " sees it learns nothing else. Leave it out"
                 )
-
-
-def _told_once(problems: pd.DataFrame) -> pd.DataFrame:
-    """A row that could not be read at all has that problem alone; a column that could not, that one."""
-    whole = problems.loc[problems["column"] == "", "row"]
-    kept = problems[(problems["column"] == "") | ~problems["row"].isin(whole)]
-    return kept.drop_duplicates(["row", "column"])
 
 
 # What differs from row to row in a rule's sentence.

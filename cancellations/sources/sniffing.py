@@ -20,7 +20,7 @@ import pandas as pd
 from cancellations.errors import BadInput
 from cancellations.sources.evaluation import bare
 from cancellations.sources.mapping import MISSING
-from cancellations.sources.tables import LONGEST_LINE, check_kind
+from cancellations.sources.tables import LONGEST_LINE, MARKS, check_kind
 
 # As much of a file is looked at; a sign of another encoding further behind is met when it is loaded.
 SEEN_BYTES = 64_000_000
@@ -29,13 +29,6 @@ SEEN_RECORDS = 300
 # Lines above a table; more are a table of another form.
 MOST_TITLES = 30
 DELIMITERS = ",;\t|"
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 # Spellings of nothing beyond those that are always known.
 NOTHING: tuple[str, ...] = ("-", "--", "—", "?", "#N/A", "n/a", "N.A.", "n.a.", "k.A.", r"\N", "(null)", "none", "NIL")
 
@@ -91,9 +84,9 @@ def written(path: Path) -> Written | None:
 
 def _encoding(blocks: Sequence[bytes]) -> tuple[str, bool]:
     start = blocks[0] if blocks else b""
-    for mark, name in _MARKS:
+    for mark, name in MARKS:
         if start.startswith(mark):
-            return name, True
+            return name.removesuffix("-sig"), True
     # Of Latin text every second byte is 0 in UTF-16.
     head = start[:4_000]
     if head.count(0) > len(head) // 4:

@@ -34,7 +34,7 @@ BATCH_CHARACTERS = 64_000_000
 # A longer value is a file without line ends, or a quote that was never closed.
 LONGEST_LINE = 64_000_000
 AGAIN = "Get the file again, or name another."
-_MARKS = (
+MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -214,7 +214,7 @@ class CsvTable(_File):
                 file = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=plain)))
             mark = file.read(4)
             file.seek(0)
-            encoding = next((name for bom, name in _MARKS if mark.startswith(bom)), self._reading.encoding)
+            encoding = next((name for bom, name in MARKS if mark.startswith(bom)), self._reading.encoding)
             with io.TextIOWrapper(file, encoding=encoding, errors="surrogateescape", newline="") as decoded:
                 yield _Lines(decoded, self.place, encoding)
 

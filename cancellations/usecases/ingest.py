@@ -26,7 +26,16 @@ import pandas as pd
 
 from cancellations.domain.events import OutcomesArrived
 from cancellations.domain.labels import LabelRule, maturity
-from cancellations.domain.reservation import COLUMNS, GROUP_SIZE, early, group_keys, no_problems, violations
+from cancellations.domain.reservation import (
+    COLUMNS,
+    GROUP_SIZE,
+    early,
+    group_keys,
+    nameless,
+    no_problems,
+    told_once,
+    violations,
+)
 from cancellations.errors import BadInput, Refused
 from cancellations.ports import (
     Load,
@@ -305,10 +314,10 @@ class _Judge:
         told, undated = self._dated(batch.outcomes, rows)
         problems = [batch.problems, undated]
         if rows is None:
-            problems.append(_nameless(told))
+            problems.append(nameless(told))
         else:
             problems += [violations(rows, self._source.columns), early(told, rows)]
-        found = _told_once(pd.concat(problems, ignore_index=True))
+        found = told_once(pd.concat(problems, ignore_index=True))
         broken = index.isin(found["row"])
 
         content = told if rows is None else rows.join(told[["status", "known_on"]])
@@ -394,9 +403,9 @@ class _Judge:
         told = "is not told, and the booking is not known yet, from whose arrival it follows: load the bookings first"
         # Of a row without an id, which is a problem of its own, nothing else can be known.
         named = lost[outcomes.loc[lost, "reservation_id"].notna()]
-        nameless = _nameless(outcomes.loc[lost])
         return dated, pd.concat(
-            [pd.DataFrame({"row": named, "column": "known_on", "rule": told}), nameless], ignore_index=True
+            [pd.DataFrame({"row": named, "column": "known_on", "rule": told}), nameless(outcomes.loc[lost])],
+            ignore_index=True,
         )
 
     def _first_told(self, undated: pd.DataFrame, day: pd.Series) -> pd.Series:
@@ -410,18 +419,6 @@ class _Judge:
 def _of(reservation_ids: pd.Series, known: pd.Series) -> pd.Series:
     """What is known of each, by id; missing where nothing is."""
     return known.reindex(reservation_ids).set_axis(reservation_ids.index)
-
-
-def _nameless(outcomes: pd.DataFrame) -> pd.DataFrame:
-    rows = outcomes.index[outcomes["reservation_id"].isna()]
-    return pd.DataFrame({"row": rows, "column": "reservation_id", "rule": "is missing or cannot be read"})
-
-
-def _told_once(problems: pd.DataFrame) -> pd.DataFrame:
-    """A row that could not be read at all has that problem alone; a column that could not, that one."""
-    whole = problems.loc[problems["column"] == "", "row"]
-    kept = problems[(problems["column"] == "") | ~problems["row"].isin(whole)]
-    return kept.drop_duplicates(["row", "column"])
 
 
 def _set_aside(
