@@ -13,7 +13,8 @@ from world import FIRST, POLICY, SECOND, START, WEEK, World
 
 from cancellations.domain.labels import maturity
 from cancellations.errors import Refused
-from cancellations.store.tables import predictions
+from cancellations.store.scores import Scores
+from cancellations.store.tables import features, predictions
 
 
 def at_once(act: Callable[[], object], times: int) -> list[object]:
@@ -78,6 +79,34 @@ def test_two_runs_at_once_double_nothing(serving: World) -> None:
     assert scores.index.is_unique and len(scores) > 300
     assert sum(runs) == len(scores)  # type: ignore[arg-type]
     assert serving.score(until=START + 5 * WEEK).rows == {"1": 0}
+
+
+def test_who_comes_second_to_a_booking_scores_it_from_the_features_that_the_first_one_stored(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score() -> pd.Series:
+        with trained.store.begin() as work:
+            work._write(predictions.delete())  # type: ignore[attr-defined]
+            work.commit()
+        trained.score(until=FIRST)
+        return trained.predictions("1")
+
+    own = score()
+    with trained.store.begin() as work:
+        # The first one had seen another lead, because the booking has been corrected since.
+        work._write(features.update().values(lead_days=features.c.lead_days + 100))  # type: ignore[attr-defined]
+        work.commit()
+    from_stored = score()
+    assert (from_stored != own).any()
+
+    read, late = Scores.features, iter([True])
+
+    def before_the_first_has_written(work: Scores, reservation_ids: pd.Series) -> pd.DataFrame:
+        found = read(work, reservation_ids)
+        return found.iloc[:0] if next(late, False) else found
+
+    monkeypatch.setattr(Scores, "features", before_the_first_has_written)
+    pd.testing.assert_series_equal(score(), from_stored)
 
 
 def test_a_run_that_dies_half_way_is_completed_by_the_next(serving: World) -> None:
