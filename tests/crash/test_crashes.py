@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from act import DIED, STEPS, WRITES, perform
 from children import PATIENCE, Children, in_lockstep, side_by_side
-from conftest import Undisturbed
+from undisturbed import Undisturbed
 
 from cancellations.usecases import ingest, point_in_time, score
 
