@@ -141,6 +141,8 @@ class App:
             reference_rows=knobs.reference_rows,
             lease_ttl=self.settings.lease_ttl,
             max_attempts=knobs.max_attempts,
+            recipes=knobs.recipes,
+            cookbook=self.settings.cookbook,
         )
 
     def ingest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,18 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from cancellations.domain.comparison import log_loss
 from cancellations.domain.features import CORE, FeatureSet
+from cancellations.domain.labels import STEPS, Examples
+from cancellations.domain.recipes import Recipe
 from cancellations.errors import BadInput
+from cancellations.estimators import MeanClassifier, ShiftedClassifier, StepwiseClassifier
 from cancellations.ports import Classifier
 
 # Types in our pipeline that skops does not trust by itself. An artifact brings a list of its own;
 # only this one, in our code, decides what is loaded.
 TRUSTED_TYPES: tuple[str, ...] = (
+    "cancellations.estimators.MeanClassifier",
+    "cancellations.estimators.ShiftedClassifier",
+    "cancellations.estimators.StepwiseClassifier",
     "functools.partial",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
@@ -73,13 +79,13 @@ class Model:
 
 
 class GradientBoosting:
-    """Histogram gradient boosting on booking-time features.
+    """Histogram gradient boosting on booking-time features, by a recipe.
 
     More trees, early stopping or target encoding did not help on the public file; small leaves
     overfit booking groups. Categories that were rare or absent in training count as missing.
     """
 
-    recipe = "hist-gradient-boosting/1"
+    estimator = "hist-gradient-boosting/1"
     _settings: Mapping[str, Any] = {
         "max_iter": 100,
         "max_leaf_nodes": 15,
@@ -88,36 +94,43 @@ class GradientBoosting:
         "l2_regularization": 5.0,
     }
 
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        return {"recipe": self.recipe, **self._settings}
+    def parameters(self, recipe: Recipe) -> Mapping[str, Any]:
+        return {"estimator": self.estimator, **self._of(recipe)}
 
-    def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Model:
-        wanted = FeatureSet.of(features)
-        # Binning takes no number that is missing everywhere: one that was declared just now, or of a source
-        # without agents. The model knows the column, and learns nothing of it.
-        untold = [name for name in wanted.numeric if features[name].isna().all()]
-        told = [name for name in wanted.numeric if name not in untold]
-        encoder = OrdinalEncoder(
-            handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan, max_categories=250
-        )
-        columns = ColumnTransformer(
-            [
-                ("categories", encoder, list(wanted.categorical)),
-                ("numbers", "passthrough", told),
-                ("untold", "drop", untold),
-            ],
-            verbose_feature_names_out=False,
-        )
-        estimator = HistGradientBoostingClassifier(
-            categorical_features=list(range(len(wanted.categorical))),
-            early_stopping=False,
-            random_state=seed,
-            **self._settings,
-        )
-        pipeline = Pipeline([("columns", columns), ("estimator", estimator)])
-        pipeline.fit(coerce(features, wanted), label, estimator__sample_weight=weight)
-        return Model(pipeline)
+    def _of(self, recipe: Recipe) -> dict[str, Any]:
+        whole = {name: int(v) if name.startswith(("max_", "min_")) else v for name, v in recipe.estimator.items()}
+        return {**self._settings, **whole}
+
+    def fit(self, features: pd.DataFrame, examples: Sequence[Examples], recipe: Recipe, seed: int) -> Model:
+        wanted = recipe.features(FeatureSet.of(features))
+        rows = coerce(features, wanted)
+        used = np.unique(np.concatenate([e.row for e in examples]))
+        columns = _columns(rows.iloc[used], wanted)
+        matrix = np.empty((len(rows), len(columns.get_feature_names_out())))
+        matrix[used] = columns.transform(rows.iloc[used])
+        members = []
+        for made in examples:
+            classifier = HistGradientBoostingClassifier(
+                categorical_features=list(range(len(wanted.categorical))),
+                early_stopping=False,
+                random_state=seed,
+                **self._of(recipe),
+            )
+            if made.step is None:
+                members.append(classifier.fit(matrix[made.row], made.label, sample_weight=made.weight))
+            else:
+                entered = np.column_stack([matrix[made.row], made.step])
+                stepwise = StepwiseClassifier(classifier, len(STEPS))
+                members.append(stepwise.fit(entered, made.label, sample_weight=made.weight))
+        last = members[0] if len(members) == 1 else MeanClassifier(members)
+        return Model(Pipeline([("columns", columns), ("estimator", last)]))
+
+    def shifted(self, model: Classifier, shift: float) -> Model:
+        """A model whose log odds are those of `model` and a number."""
+        *before, (name, last) = model.pipeline.steps
+        if isinstance(last, ShiftedClassifier):
+            last, shift = last.classifier, last.shift + shift
+        return Model(Pipeline([*before, (name, ShiftedClassifier(last, shift))]))
 
     def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
         """Rise of the mean log loss when a column is shuffled, as shares that sum to 1."""
@@ -131,3 +144,23 @@ class GradientBoosting:
         rise = np.clip(result.importances_mean, 0, None)
         total = rise.sum() or 1.0
         return {name: float(value / total) for name, value in zip(model.features.names, rise, strict=True)}
+
+
+def _columns(rows: pd.DataFrame, wanted: FeatureSet) -> ColumnTransformer:
+    """Categories as numbers, then numbers as they are; fitted on the rows that a model is made from."""
+    # Binning takes no number that is missing everywhere: one that was declared just now, or of a source
+    # without agents. The model knows the column, and learns nothing of it.
+    untold = [name for name in wanted.numeric if rows[name].isna().all()]
+    told = [name for name in wanted.numeric if name not in untold]
+    encoder = OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan, max_categories=250
+    )
+    columns = ColumnTransformer(
+        [
+            ("categories", encoder, list(wanted.categorical)),
+            ("numbers", "passthrough", told),
+            ("untold", "drop", untold),
+        ],
+        verbose_feature_names_out=False,
+    )
+    return columns.fit(rows)

@@ -21,7 +21,9 @@ import pandas as pd
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Channel, Message
 from cancellations.domain.features import FeatureSet
+from cancellations.domain.labels import Ending, Examples, LabelRule, Labels, unseen
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialState
+from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import Column
 from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest
 
@@ -183,7 +185,10 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """What our ledger knows of a registered version."""
+    """What our ledger knows of a registered version.
+
+    `recipe` is empty where nobody wrote down how it was made; `labels` tells what it learnt from.
+    """
 
     version: str
     request_id: str
@@ -191,6 +196,12 @@ class VersionRecord:
     trained_as_of: date
     data_digest: str
     metrics: Mapping[str, float]
+    recipe: str = ""
+    labels: Labels = Labels.MATURED
+
+    def unseen(self, history: pd.DataFrame, rule: LabelRule) -> np.ndarray:
+        """Which bookings the version can have learnt nothing of, as `domain.labels.unseen` tells."""
+        return unseen(history, rule, self.labels, self.trained_as_of)
 
 
 @dataclass(frozen=True)
@@ -318,10 +329,15 @@ class UnitOfWork(Protocol):
         """Rows by their numbers have other problems now."""
         ...
 
-    def history(self, booked_until: date, known_until: date, arriving_after: date | None = None) -> pd.DataFrame:
+    def books(self, reservations: pd.DataFrame, before: date) -> pd.DataFrame:
+        """`domain.features.books` of what was booked or cancelled before a day, for the months in which the
+        given reservations arrive. Moves older than all of their bookings may stand on a common day."""
+        ...
+
+    def history(self, booked_until: date, known_until: date, ending: Ending | None = None) -> pd.DataFrame:
         """All reservations booked up to a day, with `status` and `known_on` of outcomes known by
-        another (missing otherwise), in order of booking date and id. With `arriving_after` only those
-        that arrive later than that day."""
+        another (missing otherwise), in order of booking date and id. With `ending` only
+        those that do so."""
         ...
 
     def outcomes_until(self, known_until: date) -> date | None:
@@ -343,7 +359,7 @@ class UnitOfWork(Protocol):
         ...
 
     def unscored_days(
-        self, version: str, booked_after: date | None, booked_until: date, arriving_after: date | None = None
+        self, version: str, booked_after: date | None, booked_until: date, ending: Ending | None = None
     ) -> pd.Series:
         """How many reservations `unscored` would give, by day of booking (`datetime64`, ascending)."""
         ...
@@ -355,11 +371,11 @@ class UnitOfWork(Protocol):
         booked_until: date,
         after: tuple[date, str] | None,
         limit: int,
-        arriving_after: date | None = None,
+        ending: Ending | None = None,
     ) -> pd.DataFrame:
         """Reservations in `(booked_after, booked_until]` without a prediction by `version`, in order
         of (booked_on, reservation_id), starting behind the key `after`: one bounded page. With
-        `arriving_after` only those that arrive later than that day."""
+        `ending` only those that do so."""
         ...
 
     def add_predictions(self, version: str, predictions: pd.DataFrame, scored_as_of: date, now: datetime) -> int:
@@ -556,15 +572,13 @@ class Classifier(Protocol):
 
 
 class Trainer(Protocol):
-    """Fits a classifier; `recipe` names how, `parameters` are recorded with each run."""
+    """Fits a classifier by a recipe; `parameters` are recorded with each run."""
 
-    @property
-    def recipe(self) -> str: ...
+    def parameters(self, recipe: Recipe) -> Mapping[str, Any]: ...
 
-    @property
-    def parameters(self) -> Mapping[str, Any]: ...
-
-    def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Classifier: ...
+    def fit(self, features: pd.DataFrame, examples: Sequence[Examples], recipe: Recipe, seed: int) -> Classifier:
+        """`features` of a history's bookings, to whose rows the examples of each model point."""
+        ...
 
     def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
         """Permutation importance by log loss, as shares that sum to 1 (never negative)."""
@@ -572,19 +586,36 @@ class Trainer(Protocol):
 
 
 @dataclass(frozen=True)
+class Contestant:
+    """A recipe in a backtest: how it was fitted, and how it did."""
+
+    recipe: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """Everything that becomes one registered version."""
+    """Everything that becomes one registered version.
+
+    `training`: every booking that the fit used, with its features and what was known of it then (columns
+    `domain.labels.TOLD`); `recipe`, by its name, with the rule of labels makes the model of it again.
+    """
 
     request_id: str
     model: Classifier
     as_of: date
+    recipe: str
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
     reasons: tuple[str, ...]
-    training: pd.DataFrame  # features, label, weight, matured_on, reservation_id
+    training: pd.DataFrame
     reference: pd.DataFrame  # features of a seeded sample of the training bookings, with label
     importance: Mapping[str, float]
     tags: Mapping[str, str] = field(default_factory=dict)
+    contest: tuple[Contestant, ...] = ()
+    card: str = ""
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Registry(Protocol):
@@ -592,6 +623,18 @@ class Registry(Protocol):
 
     def register(self, candidate: Candidate) -> VersionRecord:
         """One version per request: the same request again returns the version that it has."""
+        ...
+
+    def log_refusal(self, request_id: str, reasons: Sequence[str], contest: Sequence[Contestant]) -> None:
+        """Keeps what a backtest found of recipes that became no version."""
+        ...
+
+    def training(self, version: str) -> pd.DataFrame:
+        """What a version was made of, as its `Candidate` had it."""
+        ...
+
+    def parameters(self, version: str) -> dict[str, str]:
+        """Parameters that a version was registered with, as text."""
         ...
 
     def record(self, version: str) -> VersionRecord:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import threading
 import warnings
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property, lru_cache
+from importlib.metadata import distributions
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,11 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from sqlalchemy.exc import SQLAlchemyError
 
+from cancellations import __version__, estimators
 from cancellations.domain.features import FeatureSet
+from cancellations.domain.labels import Labels
 from cancellations.errors import BadInput, ServiceDown
-from cancellations.ports import Candidate, Classifier, VersionRecord
+from cancellations.ports import Candidate, Classifier, Contestant, VersionRecord
 
 # Pinned with the model: what its pipeline needs to be loaded and to answer.
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")
@@ -68,6 +72,21 @@ def digest(frame: pd.DataFrame) -> str:
     hashes = pd.util.hash_pandas_object(frame, index=False).sort_values().to_numpy()
     names = ",".join(frame.columns).encode()
     return hashlib.sha256(names + hashes.tobytes()).hexdigest()[:32]
+
+
+def environment() -> str:
+    """The packages of this process, one `name==version` a line, as pip reads it."""
+    found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
+    return "\n".join(f"{name}=={number}" for name, number in sorted(found.items())) + "\n"
+
+
+def code_version() -> str:
+    """The package's version with a digest of its source, which changes with any line of it."""
+    package = Path(estimators.__file__).parent
+    source = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        source.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{__version__}+{source.hexdigest()[:12]}"
 
 
 class MlflowRegistry:
@@ -157,6 +176,8 @@ class MlflowRegistry:
             "request_id": candidate.request_id,
             "as_of": candidate.as_of.isoformat(),
             "data_digest": data_digest,
+            "recipe": candidate.recipe,
+            "labels": str(candidate.parameters.get("labels", Labels.MATURED.value)),
             **{k: v for k, v in candidate.tags.items() if v},
         }
         with (
@@ -165,8 +186,9 @@ class MlflowRegistry:
                 experiment_id=self._experiment(), run_name=f"retrain {candidate.request_id}", tags=tags
             ) as run,
         ):
-            mlflow.log_params(dict(candidate.parameters))
+            mlflow.log_params({**candidate.parameters, "code_version": code_version()})
             mlflow.log_metrics(dict(candidate.metrics))
+            self._log_contest(candidate.contest)
             training = Path(folder) / "training.parquet"
             candidate.training.to_parquet(training, index=False)
             mlflow.log_artifact(str(training), "data")
@@ -175,6 +197,13 @@ class MlflowRegistry:
             )
             mlflow.log_input(dataset, context="training")
             mlflow.log_text("\n".join(candidate.reasons), "gate.txt")
+            mlflow.log_text(environment(), "environment.txt")
+            if candidate.card:
+                mlflow.log_text(candidate.card, "model_card.md")
+            for name, picture in candidate.pictures.items():
+                drawn = Path(folder) / name
+                drawn.write_bytes(picture)
+                mlflow.log_artifact(str(drawn), "pictures")
             info = mlflow.sklearn.log_model(
                 candidate.model.pipeline,
                 name="model",
@@ -183,6 +212,7 @@ class MlflowRegistry:
                 pyfunc_predict_fn="predict_proba",
                 serialization_format="skops",
                 skops_trusted_types=self._trusted,
+                code_paths=self._code(candidate, Path(folder)),
                 extra_files=self._extra_files(candidate, Path(folder)),
             )
             return self._client.create_model_version(
@@ -194,6 +224,36 @@ class MlflowRegistry:
                 description=self._describe(candidate),
             )
 
+    def _log_contest(self, contest: Sequence[Contestant]) -> None:
+        """Recipes side by side under the run that tried them, in MLflow's own way: nested runs."""
+        for one in contest:
+            tags = {"recipe": one.recipe}
+            with mlflow.start_run(experiment_id=self._experiment(), run_name=one.recipe, nested=True, tags=tags):
+                mlflow.log_params(dict(one.parameters))
+                mlflow.log_metrics(dict(one.metrics))
+
+    def log_refusal(self, request_id: str, reasons: Sequence[str], contest: Sequence[Contestant]) -> None:
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        tags = {"request_id": request_id, "outcome": "refused"}
+        with (
+            self._reach(f"keeping the backtest of request {request_id}"),
+            mlflow.start_run(experiment_id=self._experiment(), run_name=f"refused {request_id}", tags=tags),
+        ):
+            self._log_contest(contest)
+            mlflow.log_text("\n".join(reasons), "gate.txt")
+
+    @staticmethod
+    def _code(candidate: Candidate, folder: Path) -> list[str] | None:
+        """Our classifiers' source, for whoever loads the model without this package; None where it has none."""
+        last = candidate.model.pipeline.steps[-1][1]
+        if not type(last).__module__.startswith("cancellations."):
+            return None
+        package = folder / "cancellations"
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        shutil.copy(estimators.__file__, package)
+        return [str(package)]
+
     @staticmethod
     def _extra_files(candidate: Candidate, folder: Path) -> list[str]:
         reference = folder / "reference.parquet"
@@ -204,6 +264,8 @@ class MlflowRegistry:
 
     @staticmethod
     def _describe(candidate: Candidate) -> str:
+        if candidate.card:
+            return candidate.card
         why = candidate.tags.get("reason", "")
         lines = [f"Trained as of **{candidate.as_of}** for request `{candidate.request_id}` ({why}).", ""]
         lines += [f"- {reason}" for reason in candidate.reasons]
@@ -223,6 +285,8 @@ class MlflowRegistry:
             trained_as_of=date.fromisoformat(version.tags["as_of"]),
             data_digest=version.tags["data_digest"],
             metrics=dict(run.data.metrics),
+            recipe=version.tags.get("recipe", ""),
+            labels=Labels(version.tags.get("labels", Labels.MATURED.value)),
         )
 
     def _load(self, version: str) -> Classifier:
@@ -269,6 +333,16 @@ class MlflowRegistry:
 
     def reference(self, version: str) -> pd.DataFrame:
         return pd.read_parquet(self._file(version, "reference.parquet"))
+
+    def training(self, version: str) -> pd.DataFrame:
+        with self._reach(f"reading the training data of version {version}"):
+            run = self._run_of(self._client.get_model_version(self._name, version))
+            path = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="data/training.parquet")
+        return pd.read_parquet(path)
+
+    def parameters(self, version: str) -> dict[str, str]:
+        with self._reach(f"reading the parameters of version {version}"):
+            return dict(self._run_of(self._client.get_model_version(self._name, version)).data.params)
 
     def importance(self, version: str) -> dict[str, float]:
         shares: dict[str, float] = json.loads(self._file(version, "importance.json").read_text())

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import TrialPolicy
+from cancellations.domain.recipes import DEFAULT_RECIPE, Recipe, choose, cookbook
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 
@@ -93,6 +95,9 @@ class RetrainSettings(BaseModel):
     lease_minutes: float = Field(15.0, description="a worker silent for so long is taken for dead")
     max_attempts: int = Field(3, description="of one request, before people are asked")
     patience_seconds: float = Field(180.0, description="of a request with its event, before reconcile starts it")
+    recipes: tuple[str, ...] = Field(
+        (DEFAULT_RECIPE,), description="names of those that compete, the preferred one first; see docs/model.md"
+    )
     seed: int = Field(20, description="of fits and samples; a version is the same for the same seed")
     reference_rows: int = Field(5_000, description="size of the reference sample kept with a version")
 
@@ -148,6 +153,9 @@ class Settings(BaseSettings):
     quarantine: Quarantine = Quarantine()
     monitor: MonitorSettings = MonitorSettings()
     retrain: RetrainSettings = RetrainSettings()
+    recipes: dict[str, dict[str, Any]] = Field(
+        {}, description='recipes of your own, e.g. {"calm/1": {"labels": "mix", "estimator": {"max_iter": 60}}}'
+    )
     mail: Mail = Mail()
     outlook: Outlook = Outlook()
     scoring: Scoring = Scoring()
@@ -160,6 +168,16 @@ class Settings(BaseSettings):
     booked_until: date | None = Field(None, description="later bookings are set aside when a file is read")
     chunk_rows: int = Field(50_000, ge=1, description="rows scored in one transaction")
     message_attempts: int = Field(12, description="before a message is declared dead; with backoff some two days")
+
+    @model_validator(mode="after")
+    def _recipes_are_there(self) -> Self:
+        choose(self.retrain.recipes, self.cookbook)
+        return self
+
+    @cached_property
+    def cookbook(self) -> dict[str, Recipe]:
+        """All recipes that there are: the package's, and one's own."""
+        return cookbook(self.recipes)
 
     @property
     def today(self) -> date:

@@ -79,6 +79,19 @@ def daily_gains(matured_on: pd.Series, label: np.ndarray, champion: np.ndarray, 
     return tuple(Day(pd.Timestamp(d).date(), int(n), float(s)) for d, n, s in days.itertuples())
 
 
+def resampled_gain(days: Sequence[Day], seed: int, resamples: int, confidence: float) -> tuple[float, float, float]:
+    """Mean gain per booking with its percentile bootstrap interval, days drawn whole (nats): value, low, high.
+
+    For one look at a fixed cohort; whoever looks every day needs `read`.
+    """
+    gain = np.array([day.gain for day in days])
+    bookings = np.array([day.bookings for day in days], dtype=float)
+    drawn = np.random.default_rng(seed).multinomial(len(days), np.full(len(days), 1 / len(days)), size=resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile((drawn @ gain) / (drawn @ bookings), [tail, 1 - tail])
+    return float(gain.sum() / bookings.sum()), float(low), float(high)
+
+
 class Finding(StrEnum):
     """What the days that were read say."""
 

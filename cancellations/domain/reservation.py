@@ -78,6 +78,9 @@ GROUP: tuple[str, ...] = (
 # How many bookings of its group a load brought; counted at ingest, and fixed from then on.
 GROUP_SIZE = "group_size"
 
+# Nights of the longest stay that is believed.
+LONGEST_STAY = int(sum(c.high or 0 for c in COLUMNS if c.name in ("weekend_nights", "week_nights")))
+
 # Names and codes are short; a longer text is a column that slipped, or a document.
 LONGEST_TEXT = 1_000
 MISSING_RULE = "is missing or cannot be read"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Date,
     Integer,
     Select,
     Table,
@@ -26,8 +28,8 @@ from sqlalchemy import (
 )
 
 from cancellations.domain import reservation
-from cancellations.domain.features import AGENT, ALL, COMPANY, KEPT, TALLY
-from cancellations.domain.labels import CANCELLED
+from cancellations.domain.features import AGENT, ALL, BOOKS, COMPANY, KEPT, TALLY
+from cancellations.domain.labels import CANCELLED, Ending
 from cancellations.domain.reservation import GROUP_SIZE, OUTCOME_NAMES
 from cancellations.errors import BadInput
 from cancellations.ports import Upserted
@@ -200,7 +202,32 @@ class Bookings(BulkTransaction):
             parts.append(frame(self._read(own.where(self._among(counted.key, keys))), columns))
         return pd.concat(parts, ignore_index=True).astype({"lag": "int64", "bookings": "int64"})
 
-    def history(self, booked_until: date, known_until: date, arriving_after: date | None = None) -> pd.DataFrame:
+    def books(self, reservations: pd.DataFrame, before: date) -> pd.DataFrame:
+        if reservations.empty:
+            return pd.DataFrame(columns=list(BOOKS))
+        first, last = reservations["arrival_on"].min(), reservations["arrival_on"].max()
+        months = (first.replace(day=1).date(), (last + pd.offsets.MonthEnd(0)).date())
+        # Nothing asks what was moved on which day before the first of these bookings was made.
+        oldest = literal((reservations["booked_on"].min() - pd.Timedelta(days=1)).date(), Date)
+        booking, outcome = tables.reservations.c, tables.outcomes.c
+
+        def moves(moved_on: ColumnElement[date], *sums: ColumnElement[Any]) -> Select[tuple[object, ...]]:
+            day = case((moved_on > oldest, moved_on), else_=oldest).label("moved_on")
+            place = (booking.hotel, booking.room_type, booking.arrival_on, day)
+            within = booking.arrival_on.between(*months)
+            return select(*place, *sums).where(within, moved_on < before).group_by(*place)
+
+        cents = case((booking.price > 0, self._whole(booking.price * 100)))
+        made = moves(booking.booked_on, func.count(), func.count(cents), func.coalesce(func.sum(cents), 0))
+        gone = moves(outcome.known_on, -func.count(), literal(0), literal(0))
+        gone = gone.join(tables.outcomes, outcome.reservation_id == booking.reservation_id)
+        gone = gone.where(outcome.status.in_(CANCELLED))
+        rows = [row for query in (made, gone) for row in self._read(query)]
+        found = pd.DataFrame(rows, columns=list(BOOKS))
+        dates = dict.fromkeys(("arrival_on", "moved_on"), "datetime64[us]")
+        return found.astype(dates | dict.fromkeys(BOOKS[4:], "int64"))
+
+    def history(self, booked_until: date, known_until: date, ending: Ending | None = None) -> pd.DataFrame:
         columns = [*tables.reservations.columns, tables.outcomes.c.status, tables.outcomes.c.known_on]
         known = (tables.outcomes.c.reservation_id == tables.reservations.c.reservation_id) & (
             tables.outcomes.c.known_on <= known_until
@@ -211,8 +238,8 @@ class Bookings(BulkTransaction):
             .where(tables.reservations.c.booked_on <= booked_until)
             .order_by(*BOOKING_ORDER)
         )
-        if arriving_after is not None:
-            query = query.where(tables.reservations.c.arrival_on > arriving_after)
+        if ending is not None:
+            query = query.where(self._ending(ending))
         return self._bookings(query, columns)
 
     def _bookings(self, query: Select[tuple[object, ...]], columns: Sequence[Column[object]]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import insert, or_, select, update
 
+from cancellations.domain.labels import Labels
 from cancellations.domain.promotion import Change, LedgerRow, Standing
 from cancellations.errors import EpochMismatch, LeaseLost
 from cancellations.ports import VersionRecord
@@ -86,7 +87,7 @@ class Ledger(Transaction):
         return [LedgerRow(**row._asdict() | {"change": Change(row.change)}) for row in self._read(query)]
 
     def add_version(self, record: VersionRecord, now: datetime) -> None:
-        values = {**asdict(record), "recorded_at": now}
+        values = {**asdict(record), "labels": record.labels.value, "recorded_at": now}
         # Only the same version again is nothing new; a second version for one request is refused.
         self._write(self._insert(tables.versions).values(values).on_conflict_do_nothing(index_elements=["version"]))
 
@@ -95,7 +96,16 @@ class Ledger(Transaction):
         if row is None:
             return None
         metrics = {name: float(value) for name, value in row.metrics.items()}
-        return VersionRecord(row.version, row.request_id, row.run_id, row.trained_as_of, row.data_digest, metrics)
+        return VersionRecord(
+            version=row.version,
+            request_id=row.request_id,
+            run_id=row.run_id,
+            trained_as_of=row.trained_as_of,
+            data_digest=row.data_digest,
+            metrics=metrics,
+            recipe=row.recipe,
+            labels=Labels(row.labels),
+        )
 
 
 class Leases(Transaction):

@@ -8,6 +8,7 @@ import pandas as pd
 from sqlalchemy import ColumnElement, func, literal, select, tuple_
 
 from cancellations.domain.features import CORE, FEATURES
+from cancellations.domain.labels import Ending
 from cancellations.store import tables
 from cancellations.store.bookings import BOOKING_ORDER, Bookings
 from cancellations.store.bulk import raw
@@ -38,10 +39,10 @@ class Scores(Bookings):
             return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
 
     def unscored_days(
-        self, version: str, booked_after: date | None, booked_until: date, arriving_after: date | None = None
+        self, version: str, booked_after: date | None, booked_until: date, ending: Ending | None = None
     ) -> pd.Series:
         booked_on = tables.reservations.c.booked_on
-        wanted = _unscored(version, booked_after, booked_until, arriving_after)
+        wanted = self._unscored(version, booked_after, booked_until, ending)
         query = select(*raw([booked_on]), func.count()).where(*wanted).group_by(booked_on).order_by(booked_on)
         rows = self._read(query).all()
         days = pd.DatetimeIndex([row[0] for row in rows], dtype="datetime64[us]")
@@ -54,10 +55,10 @@ class Scores(Bookings):
         booked_until: date,
         after: tuple[date, str] | None,
         limit: int,
-        arriving_after: date | None = None,
+        ending: Ending | None = None,
     ) -> pd.DataFrame:
         columns = list(tables.reservations.columns)
-        query = select(*raw(columns)).where(*_unscored(version, booked_after, booked_until, arriving_after))
+        query = select(*raw(columns)).where(*self._unscored(version, booked_after, booked_until, ending))
         if after is not None:
             query = query.where(tuple_(*BOOKING_ORDER) > tuple_(*(literal(k) for k in after)))
         return self._bookings(query.order_by(*BOOKING_ORDER).limit(limit), columns)
@@ -93,17 +94,14 @@ class Scores(Bookings):
         columns = [tables.predictions.c.reservation_id, tables.predictions.c.probability]
         return self._by_id(columns, reservation_ids, tables.predictions.c.model_version == version)["probability"]
 
-
-def _unscored(
-    version: str, booked_after: date | None, booked_until: date, arriving_after: date | None
-) -> list[ColumnElement[bool]]:
-    booking = tables.reservations.c
-    done = select(1).where(
-        tables.predictions.c.model_version == version, tables.predictions.c.reservation_id == booking.reservation_id
-    )
-    wanted = [booking.booked_on <= booked_until, ~done.exists()]
-    if booked_after is not None:
-        wanted.append(booking.booked_on > booked_after)
-    if arriving_after is not None:
-        wanted.append(booking.arrival_on > arriving_after)
-    return wanted
+    def _unscored(
+        self, version: str, booked_after: date | None, booked_until: date, ending: Ending | None
+    ) -> list[ColumnElement[bool]]:
+        booking, predicted = tables.reservations.c, tables.predictions.c
+        done = select(1).where(predicted.model_version == version, predicted.reservation_id == booking.reservation_id)
+        wanted = [booking.booked_on <= booked_until, ~done.exists()]
+        if booked_after is not None:
+            wanted.append(booking.booked_on > booked_after)
+        if ending is not None:
+            wanted.append(self._ending(ending))
+        return wanted

@@ -299,6 +299,9 @@ versions = Table(
     Column("data_digest", Text, nullable=False),
     Column("metrics", JSON, nullable=False),
     Column("recorded_at", Instant, nullable=False),
+    # How it was made, empty where nobody wrote it down, and what it learnt from.
+    Column("recipe", Text, nullable=False),
+    Column("labels", Text, nullable=False),
 )
 
 standing = Table(

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     CursorResult,
+    Date,
     Executable,
     Integer,
     Table,
     Text,
+    and_,
     cast,
     func,
     literal,
@@ -29,6 +32,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from cancellations.domain.labels import Ending, Matures
+from cancellations.domain.reservation import LONGEST_STAY
+from cancellations.store import tables
 from cancellations.store.engine import translated
 
 Value = TypeVar("Value")
@@ -80,11 +86,25 @@ class Transaction:
             with translated(self._connection.engine.url):
                 self._connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
 
+    def _ending(self, ending: Ending) -> ColumnElement[bool]:
+        """Reservations whose arrival, or scheduled check-out, lies later than a day."""
+        booking = tables.reservations.c
+        if ending.by is Matures.ARRIVAL:
+            return booking.arrival_on > ending.after
+        nights = booking.weekend_nights + booking.week_nights
+        begins = booking.arrival_on > ending.after - timedelta(days=LONGEST_STAY)
+        return and_(begins, nights > self._days(booking.arrival_on, literal(ending.after, Date)))
+
     def _days(self, start: ColumnElement[date], end: ColumnElement[date]) -> ColumnElement[int]:
         """Days from one date to another, NULL if either is."""
         if self._sqlite:
             return cast(func.julianday(end) - func.julianday(start), Integer)
         return type_coerce(end - start, Integer)
+
+    def _whole(self, number: ColumnElement[float]) -> ColumnElement[int]:
+        """A number without what stands behind its point."""
+        # PostgreSQL rounds where SQLite cuts off, and SQLite may lack the function that cuts off.
+        return cast(number if self._sqlite else func.trunc(number), BigInteger)
 
     def _among(self, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
         """Whether a text is one of `values`: however many, they are one parameter."""

@@ -119,9 +119,8 @@ def _observe(
     # Of bookings made before it was trained the champion has scored the open ones alone, those with
     # long leads; among the window's they would look like drift.
     start = max(end - timedelta(days=rhythm.window_days - 1), champion.trained_as_of + timedelta(days=1))
-    history = work.history(
-        booked_until=end, known_until=end, arriving_after=champion.trained_as_of - timedelta(days=rule.settle_days)
-    )
+    history = work.history(booked_until=end, known_until=end, ending=rule.maturing(champion.trained_as_of))
+    history = history[champion.unseen(history, rule)]
     window = work.scored(champion.version, start, end)
     final = labels.matured(history, rule, as_of=end, after=champion.trained_as_of)
     probability = work.predictions(champion.version, final["reservation_id"])

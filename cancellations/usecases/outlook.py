@@ -47,8 +47,7 @@ def look_ahead(store: Store, *, as_of: date, horizon: int, share: float, rule: L
             raise Refused(
                 "there is no champion yet, so no booking has a score; train the first one: cancellations retrain"
             )
-        since = evening - timedelta(days=MEMORY_DAYS + rule.settle_days + 1)
-        history = work.history(as_of, as_of, since)
+        history = work.history(as_of, as_of, rule.maturing(evening - timedelta(days=MEMORY_DAYS + 1)))
         served = work.served(as_of)
     still_open = history[(history["arrival_on"] >= pd.Timestamp(as_of)) & history["known_on"].isna()]
     timing = learn_timing(history, rule, evening)

@@ -6,7 +6,7 @@ from datetime import date
 
 import pandas as pd
 
-from cancellations.domain.features import AGENT, COMPANY, build
+from cancellations.domain.features import AGENT, COMPANY, Past, build
 from cancellations.domain.labels import LabelRule
 from cancellations.ports import UnitOfWork
 
@@ -19,7 +19,8 @@ def booking_time(work: UnitOfWork, reservations: pd.DataFrame, rule: LabelRule) 
     extras = work.extra_columns()
     agents, companies = (reservations[name].dropna().unique().tolist() for name in (AGENT, COMPANY))
     last = date.min if reservations.empty else pd.Timestamp(reservations["booked_on"].max()).date()
-    return build(reservations, work.tallies(agents, companies, before=last), rule, extras)
+    past = Past(work.tallies(agents, companies, before=last), work.books(reservations, before=last))
+    return build(reservations, past, rule, extras)
 
 
 def as_scored(work: UnitOfWork, reservations: pd.DataFrame, rule: LabelRule) -> pd.DataFrame:

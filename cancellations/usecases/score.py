@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,7 @@ def plan(store: Store, *, after: date | None, until: date, rule: LabelRule, cut:
             raise Refused("there is no champion to score with; train the first one: cancellations retrain --as-of DAY")
         turns = []
         for version, trained_as_of in _in_play(work).items():
-            days = work.unscored_days(version, after, until, arriving_after=_arriving_after(trained_as_of, rule))
+            days = work.unscored_days(version, after, until, ending=rule.maturing(trained_as_of))
             partitions, start = [], after
             for last, rows in spread(days, cut):
                 partitions.append(Partition(version, trained_as_of, rule, until, start, last, rows))
@@ -211,11 +211,6 @@ def _in_play(work: UnitOfWork) -> dict[str, date]:
     return {record.version: record.trained_as_of for record in known}
 
 
-def _arriving_after(trained_as_of: date, rule: LabelRule) -> date:
-    """Bookings that arrive later had not matured when the version was trained."""
-    return trained_as_of - timedelta(days=rule.settle_days)
-
-
 def _score(
     store: Store,
     registry: Registry,
@@ -228,14 +223,12 @@ def _score(
     """Scores page by page, a transaction each; returns how many rows were new."""
     version, rule = partition.version, partition.rule
     model = registry.load(version)
-    arriving_after = _arriving_after(partition.trained_as_of, rule)
+    ending = rule.maturing(partition.trained_as_of)
     written = 0
     key: tuple[date, str] | None = None
     while True:
         with store.begin() as work:
-            page = work.unscored(
-                version, partition.after, partition.until, key, chunk_rows, arriving_after=arriving_after
-            )
+            page = work.unscored(version, partition.after, partition.until, key, chunk_rows, ending=ending)
             if page.empty:
                 return written
             features, new = _features(work, page, rule)

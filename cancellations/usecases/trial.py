@@ -92,8 +92,11 @@ def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date)
     last = min(until, trial.last_day, fed) if fed is not None else trial.cohort_after
     if last <= trial.cohort_after:
         return read((), trial.sequence)
-    arriving_after = trial.cohort_after - timedelta(days=rule.settle_days)
-    history = work.history(booked_until=last, known_until=until, arriving_after=arriving_after)
+    history = work.history(booked_until=last, known_until=until, ending=rule.maturing(trial.cohort_after))
+    for version in (trial.champion, trial.rival):
+        record = work.version(version)
+        assert record is not None, "a version is recorded before it is compared"
+        history = history[record.unseen(history, rule)]
     cohort = labels.matured(history, rule, as_of=last, after=trial.cohort_after)
     ours = work.predictions(trial.champion, cohort["reservation_id"])
     theirs = work.predictions(trial.rival, cohort["reservation_id"])

@@ -25,9 +25,10 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from cancellations.domain.features import FEATURES, build, tally
-from cancellations.domain.labels import CANCELLED, LabelRule
+from cancellations.domain.features import FEATURES, build, past_of
+from cancellations.domain.labels import CANCELLED, Examples, LabelRule
 from cancellations.domain.promotion import Change, TrialPolicy, open_trial
+from cancellations.domain.recipes import DEFAULT_RECIPE, RECIPES
 from cancellations.domain.reservation import COLUMNS, OUTCOME_NAMES, Column, coerce, no_problems
 from cancellations.errors import Refused
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
@@ -377,13 +378,15 @@ class _QuickTrainer(GradientBoosting):
 
 
 def _candidate(past: pd.DataFrame, seed: int) -> Candidate:
-    built = build(past, tally(past), RULE)
+    built = build(past, past_of(past), RULE)
     label = past["status"].isin(CANCELLED).to_numpy(dtype=float)
     some = np.random.default_rng(seed).random(len(past)) < 0.8
+    examples = Examples(np.flatnonzero(some), label[some], np.ones(int(some.sum())))
     return Candidate(
         request_id=f"made-{seed}",
-        model=_QuickTrainer().fit(built[some], label[some], np.ones(int(some.sum())), seed),
+        model=_QuickTrainer().fit(built, [examples], RECIPES[DEFAULT_RECIPE], seed),
         as_of=TRAINED,
+        recipe=DEFAULT_RECIPE,
         parameters={"seed": seed},
         metrics={"backtest_log_loss": 0.5},
         reasons=("passed",),

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from cancellations import settings
 from cancellations.bootstrap import App, open_source
 from cancellations.domain.comparison import Arm
+from cancellations.domain.labels import Ending
 from cancellations.domain.retraining import (
     Action,
     Decision,
@@ -372,7 +373,7 @@ def test_ids_are_written_as_they_are_and_cannot_steer_a_terminal(run: Run, home:
     strange = '=HYPERLINK("x","y")', "0red\x1b[31m"
     app = application(home)
     with app.store.begin() as work:
-        made = work.unscored("nobody", None, SECOND, None, 2, arriving_after=SECOND)
+        made = work.unscored("nobody", None, SECOND, None, 2, ending=Ending(SECOND))
         soon = made.assign(reservation_id=strange, booked_on=SECOND, arrival_on=SECOND)
         work.upsert_reservations(soon)
         work.commit()

@@ -19,7 +19,7 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, t
 from cancellations.domain import features, reservation
 from cancellations.domain.comparison import Arm, SequencePolicy, Step
 from cancellations.domain.events import Channel, Message
-from cancellations.domain.labels import LabelRule
+from cancellations.domain.labels import Ending, LabelRule
 from cancellations.domain.promotion import Change, Kind, LedgerRow, Mode, Standing, Trial
 from cancellations.domain.retraining import (
     Action,
@@ -81,7 +81,7 @@ def scores(ids: str, probability: float = 0.25) -> pd.DataFrame:
 def built(rows: pd.DataFrame) -> pd.DataFrame:
     """Features of bookings without any history, by reservation_id, as the use case stores them."""
     history = rows.assign(status=None, known_on=pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us]"))
-    return features.build(rows, features.tally(history), LabelRule()).set_axis(rows["reservation_id"])
+    return features.build(rows, features.past_of(history), LabelRule()).set_axis(rows["reservation_id"])
 
 
 def a_trial(trial_id: str = "trial-2-1", **changes: object) -> Trial:
@@ -412,7 +412,7 @@ def test_history_can_leave_out_those_that_have_arrived(store: SqlStore) -> None:
     with store.begin() as work:
         work.upsert_reservations(bookings("abc", arrival_on=["2024-02-03", "2024-02-02", "2024-02-01"]))
         work.record_outcomes(outcomes(a=("canceled", "2024-01-20")))
-        seen = work.history(DAY, DAY, arriving_after=date(2024, 2, 1))
+        seen = work.history(DAY, DAY, ending=Ending(date(2024, 2, 1)))
     assert seen["reservation_id"].tolist() == ["a", "b"]
     assert seen["status"].isna().tolist() == [False, True]
 
@@ -458,7 +458,7 @@ def test_pages_of_unscored_bookings_meet_every_one_once(store: SqlStore) -> None
 def test_unscored_can_leave_out_those_that_have_arrived(store: SqlStore) -> None:
     with store.begin() as work:
         work.upsert_reservations(bookings("abc", arrival_on=["2024-02-01", "2024-02-02", "2024-02-03"]))
-        page = work.unscored("1", None, DAY, None, 9, arriving_after=date(2024, 2, 2))
+        page = work.unscored("1", None, DAY, None, 9, ending=Ending(date(2024, 2, 2)))
     assert page["reservation_id"].tolist() == ["c"]
 
 

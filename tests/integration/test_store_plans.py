@@ -13,7 +13,7 @@ from test_store import NOW, a_trial, bookings, outcomes, promote, scores
 
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Channel
-from cancellations.domain.labels import LabelRule
+from cancellations.domain.labels import Ending, LabelRule
 from cancellations.domain.promotion import TrialState
 from cancellations.domain.retraining import RequestState
 from cancellations.ports import LoadContent, QuarantineState, UnitOfWork
@@ -44,14 +44,14 @@ def act(work: UnitOfWork) -> None:
     work.arrivals(ids)
     work.tallies(["8", "9"], ["1"], LATER)
     work.unscored("1", DAY, LATER, (DAY, "a"), 10)
-    work.unscored("1", None, LATER, None, 10, arriving_after=DAY)
+    work.unscored("1", None, LATER, None, 10, ending=Ending(DAY))
     work.unscored_days("1", DAY, LATER)
-    work.unscored_days("1", None, LATER, arriving_after=DAY)
+    work.unscored_days("1", None, LATER, ending=Ending(DAY))
     work.scored("1", DAY, LATER)
     work.predictions("1", ids)
     work.features(ids)
     work.history(LATER, LATER)
-    work.history(LATER, LATER, arriving_after=DAY)
+    work.history(LATER, LATER, ending=Ending(DAY))
     work.outcomes_until(LATER)
     work.booked_span()
     work.add_arms("trial-2-1", {"a": Arm.RIVAL})

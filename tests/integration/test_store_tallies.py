@@ -16,7 +16,7 @@ from test_store import DAY, NOW, at_once, bookings, built, outcomes, scores
 
 from cancellations.domain import features
 from cancellations.domain.features import TALLY
-from cancellations.domain.labels import LabelRule
+from cancellations.domain.labels import Ending, LabelRule, Matures
 from cancellations.domain.reservation import Column, sized
 from cancellations.errors import BadInput
 from cancellations.ports import UnitOfWork, Upserted
@@ -96,7 +96,7 @@ def test_features_from_the_store_are_those_from_the_whole_history_whatever_the_p
         work.upsert_reservations(sized(batch.reservations))
         work.record_outcomes(batch.outcomes)
         history = work.history(LATER, LATER)
-        whole = features.build(history, features.tally(history), rule)
+        whole = features.build(history, features.past_of(history), rule)
         assert whole["agent_cancel_rate"].nunique() > 20
         start = 0
         for size in (1, 7, 300, 0, len(history)):
@@ -231,10 +231,10 @@ def test_days_of_unscored_bookings_count_what_the_pages_give(store: SqlStore) ->
         work.add_predictions("1", scores("b"), DAY, NOW)
         for version in ("1", "2"):
             for after in (None, date(2024, 1, 3)):
-                for arriving_after in (None, date(2024, 2, 15)):
+                for ending in (None, Ending(date(2024, 2, 15)), Ending(date(2024, 2, 15), Matures.CHECK_OUT)):
                     asked = (version, after, date(2024, 1, 5))
-                    page = work.unscored(*asked, None, 9, arriving_after=arriving_after)
-                    counted = work.unscored_days(*asked, arriving_after=arriving_after)
+                    page = work.unscored(*asked, None, 9, ending=ending)
+                    counted = work.unscored_days(*asked, ending=ending)
                     assert counted.to_dict() == page["booked_on"].value_counts().to_dict()
                     assert counted.index.is_monotonic_increasing
         assert work.unscored_days("1", DAY, DAY).empty

@@ -18,8 +18,9 @@ from test_store import MINUTE, NOW, a_trial, at_once, bookings, built, contents,
 from cancellations.domain import features
 from cancellations.domain.comparison import Arm
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
-from cancellations.domain.labels import LabelRule
+from cancellations.domain.labels import Examples, LabelRule
 from cancellations.domain.promotion import Change, Kind, Standing, TrialState
+from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import COLUMNS, GROUP, sized
 from cancellations.errors import BadInput, Refused, ServiceDown
 from cancellations.model import GradientBoosting
@@ -208,7 +209,7 @@ def test_a_model_predicts_the_same_from_built_and_from_stored_features(store: Sq
     for place, name in enumerate(optional):
         rows.loc[rows.index % len(optional) == place, name] = np.nan
     history = rows.join(batch.outcomes.set_index("reservation_id"), on="reservation_id")
-    made = features.build(rows, features.tally(history), LabelRule()).set_axis(rows["reservation_id"])
+    made = features.build(rows, features.past_of(history), LabelRule()).set_axis(rows["reservation_id"])
     # What no booking lacks today those of a later source may lack.
     made.loc[made.index[::7], list(NUMERIC)] = np.nan
     made.loc[made.index[::5], list(CATEGORICAL)] = np.nan
@@ -220,7 +221,8 @@ def test_a_model_predicts_the_same_from_built_and_from_stored_features(store: Sq
         stored = work.features(rows["reservation_id"]).loc[rows["reservation_id"]]
     pd.testing.assert_frame_equal(stored, made.where(made.notna(), np.nan), check_exact=True)
     label = np.arange(len(made)) % 3 == 0
-    model = GradientBoosting().fit(made, label.astype(float), np.ones(len(made)), seed=1)
+    examples = Examples(np.arange(len(made)), label.astype(float), np.ones(len(made)))
+    model = GradientBoosting().fit(made, [examples], Recipe(), seed=1)
     assert len(set(model.predict(made))) > 100
     assert model.predict(stored).tolist() == model.predict(made).tolist()
 

@@ -32,6 +32,11 @@ ROOMS: Mapping[str, set[str]] = {
     "cancellations.settings": {"cancellations.domain", "cancellations.errors"},
     "cancellations.usecases": INNER,
     **dict.fromkeys(ADAPTERS, INNER | {"cancellations.settings"}),
+    "cancellations.model": INNER | {"cancellations.settings", "cancellations.estimators"},
+    # It writes down which code of ours a version was made by.
+    "cancellations.registry": INNER | {"cancellations", "cancellations.settings", "cancellations.estimators"},
+    # Travels with a version, to where there is nothing else of ours.
+    "cancellations.estimators": set(),
     "cancellations.bootstrap": INNER | ADAPTERS | {"cancellations.settings", "cancellations.usecases"},
     "flows": INNER | {"cancellations.settings", "cancellations.usecases", "cancellations.bootstrap"},
     "deployments": INNER

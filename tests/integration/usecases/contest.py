@@ -17,8 +17,9 @@ from world import NOW, QuickTrainer, World
 from cancellations.domain import features
 from cancellations.domain.comparison import SequencePolicy
 from cancellations.domain.features import FEATURES
-from cancellations.domain.labels import LabelRule
+from cancellations.domain.labels import Examples, LabelRule
 from cancellations.domain.promotion import Change, TrialPolicy
+from cancellations.domain.recipes import DEFAULT_RECIPE, RECIPES
 from cancellations.domain.reservation import coerce, sized
 from cancellations.ports import Candidate, VersionRecord
 
@@ -98,14 +99,16 @@ def candidate(name: str, trained: date = TRAINED, seed: int = 1) -> Candidate:
     """A real model of the bookings that had matured by day 0; another seed, another model."""
     rows = bookings()
     past = rows[rows["n"] <= 0]
-    built = features.build(past, features.tally(rows), LabelRule())
+    built = features.build(past, features.past_of(rows), LabelRule())
     label = (past["status"] == "canceled").to_numpy(dtype=float)
     picked = np.random.default_rng(seed).random(len(past)) < 0.9
-    model = QuickTrainer().fit(built[picked], label[picked], np.ones(int(picked.sum())), seed)
+    examples = Examples(np.flatnonzero(picked), label[picked], np.ones(int(picked.sum())))
+    model = QuickTrainer().fit(built, [examples], RECIPES[DEFAULT_RECIPE], seed)
     return Candidate(
         request_id=name,
         model=model,
         as_of=trained,
+        recipe=DEFAULT_RECIPE,
         parameters={"seed": seed},
         metrics={"backtest_log_loss": 0.5},
         reasons=("passed",),

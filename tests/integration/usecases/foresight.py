@@ -8,7 +8,7 @@ two of them goes the way that their qualities say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property
@@ -27,7 +27,9 @@ from cancellations.domain.comparison import Finding, daily_gains, read
 from cancellations.domain.events import identity
 from cancellations.domain.features import FEATURES
 from cancellations.domain.gate import GatePolicy
+from cancellations.domain.labels import Examples
 from cancellations.domain.promotion import Change, Kind, Mode, Standing, TrialPolicy, TrialState
+from cancellations.domain.recipes import Recipe
 from cancellations.domain.retraining import RequestState, RetrainPolicy
 from cancellations.errors import BadInput, EpochMismatch, Refused
 from cancellations.model import GradientBoosting, Model
@@ -101,11 +103,10 @@ class GivenTrainer(GradientBoosting):
 
     quality: str | None
 
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        return {"recipe": self.recipe, "quality": self.quality}
+    def parameters(self, recipe: Recipe) -> Mapping[str, Any]:
+        return {"quality": self.quality}
 
-    def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Model:
+    def fit(self, features: pd.DataFrame, examples: Sequence[Examples], recipe: Recipe, seed: int) -> Model:
         if self.quality is None:
             raise Broken
         return model(self.quality)

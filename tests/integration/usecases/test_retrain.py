@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import contest
 import mlflow.artifacts
 import mlflow.models
 import numpy as np
@@ -32,7 +34,9 @@ from world import (
 
 from cancellations.domain.events import ChallengerRegistered, ChampionChanged, RetrainFailed, RetrainRejected
 from cancellations.domain.features import CORE, FEATURES
+from cancellations.domain.labels import TOLD, Examples
 from cancellations.domain.promotion import Standing
+from cancellations.domain.recipes import Recipe
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import BadInput, LeaseLost, NotEnoughData, Refused
 from cancellations.model import TRUSTED_TYPES, Model
@@ -155,7 +159,7 @@ def test_no_label_that_matured_after_its_day_enters_a_training(challenged: World
         assert table["matured_on"].max() == pd.Timestamp(as_of)
         assert table["reservation_id"].is_unique
         assert set(table["label"].unique()) == {0.0, 1.0}
-        assert set(table.columns) == {*FEATURES, "label", "weight", "matured_on", "reservation_id"}
+        assert set(table.columns) == {*FEATURES, *TOLD, "label", "matured_on"}
     assert len(training_table(challenged, "2")) > len(training_table(challenged, "1"))
 
 
@@ -175,8 +179,8 @@ def test_an_artifact_with_a_foreign_type_is_refused_whatever_list_it_brings(trai
     foreign = "copy.copy"
 
     class Stranger(QuickTrainer):
-        def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Model:
-            steps = super().fit(features, label, weight, seed).pipeline.steps
+        def fit(self, features: pd.DataFrame, examples: Sequence[Examples], recipe: Recipe, seed: int) -> Model:
+            steps = super().fit(features, examples, recipe, seed).pipeline.steps
             return Model(Pipeline([("copy", FunctionTransformer(copy.copy)), *steps]))
 
     generous = registry(trained.registry._uri, trusted=(*TRUSTED_TYPES, foreign))
@@ -187,9 +191,20 @@ def test_an_artifact_with_a_foreign_type_is_refused_whatever_list_it_brings(trai
         trained.registry.load(done.version)
 
 
-def test_the_trusted_list_holds_what_a_version_needs_and_no_more(challenged: World) -> None:
-    folder = Path(mlflow.artifacts.download_artifacts("models:/cancellations/2"))
-    assert sorted(skops.io.get_untrusted_types(file=folder / "model.skops")) == sorted(TRUSTED_TYPES)
+def test_the_trusted_list_holds_what_a_version_needs_and_no_more(trained: World) -> None:
+    ours = {name for name in TRUSTED_TYPES if name.startswith("cancellations.")}
+    assert needed(trained, "1") == set(TRUSTED_TYPES) - ours
+    mixed = trained.retrain(trained.request(SECOND), policy=replace(POLICY, recipes=("mix/1",)))
+    assert mixed.version == "2"
+    shifted = QuickTrainer().shifted(trained.registry.load("2"), 0.1)
+    trained.registry.register(replace(contest.candidate("shifted"), model=shifted))
+    assert needed(trained, "3") == set(TRUSTED_TYPES)
+
+
+def needed(world: World, version: str) -> set[str]:
+    """Types that must be trusted before a version is loaded."""
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/cancellations/{version}"))
+    return set(skops.io.get_untrusted_types(file=folder / "model.skops"))
 
 
 # --- a request ends without one -------------------------------------------------------------------

@@ -147,8 +147,11 @@ def test_the_challenger_sees_bookings_as_the_champion_saw_them_whatever_became_k
         work.commit()
     with trained.store.begin() as work:
         history = work.history(booked_until=SECOND, known_until=SECOND)
-    tallied = features.tally(history)
-    now = features.build(history, tallied, POLICY.labels).set_axis(history["reservation_id"]).loc[seen.index]
+    now = (
+        features.build(history, features.past_of(history), POLICY.labels)
+        .set_axis(history["reservation_id"])
+        .loc[seen.index]
+    )
     assert not np.allclose(now["agent_cancel_rate"], seen["agent_cancel_rate"], equal_nan=True)
 
     assert trained.score(until=SECOND).rows == {"1": 0, "2": len(trained.predictions("2"))}

@@ -21,8 +21,9 @@ from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
 from cancellations.domain.features import FEATURES
 from cancellations.domain.gate import GatePolicy
-from cancellations.domain.labels import LabelRule
+from cancellations.domain.labels import Examples, LabelRule
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialPolicy, open_trial
+from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import COLUMNS, OUTCOME_NAMES, Column, coerce, no_problems
 from cancellations.domain.retraining import MonitorReport, RetrainPolicy, RetrainRequest, Signal, Window, judge
 from cancellations.errors import ServiceDown
@@ -133,8 +134,10 @@ class QuickTrainer(GradientBoosting):
 class NaiveTrainer(QuickTrainer):
     """Knows less than the base rate: its labels are shuffled. No gate may let it pass."""
 
-    def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Model:
-        return super().fit(features, np.random.default_rng(seed).permutation(label), weight, seed)
+    def fit(self, features: pd.DataFrame, examples: Sequence[Examples], recipe: Recipe, seed: int) -> Model:
+        draw = np.random.default_rng(seed)
+        shuffled = [replace(made, label=draw.permutation(made.label)) for made in examples]
+        return super().fit(features, shuffled, recipe, seed)
 
 
 @dataclass
@@ -144,10 +147,10 @@ class BrokenTrainer(QuickTrainer):
     breaks: Callable[[], object]
     fits: int = 0
 
-    def fit(self, features: pd.DataFrame, label: np.ndarray, weight: np.ndarray, seed: int) -> Model:
+    def fit(self, features: pd.DataFrame, examples: Sequence[Examples], recipe: Recipe, seed: int) -> Model:
         self.fits += 1
         self.breaks()
-        return super().fit(features, label, weight, seed)
+        return super().fit(features, examples, recipe, seed)
 
 
 @dataclass
