@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.comparison import Arm
+from cancellations.domain.evaluation import Evaluation
 from cancellations.domain.events import Channel, Message
 from cancellations.domain.features import FeatureSet
 from cancellations.domain.labels import Ending, Examples, LabelRule, Labels, unseen
@@ -582,6 +583,16 @@ class Trainer(Protocol):
 
     def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
         """Permutation importance by log loss, as shares that sum to 1 (never negative)."""
+        ...
+
+
+class Evaluator(Protocol):
+    def evaluate(self, label: np.ndarray, probability: np.ndarray, groups: np.ndarray, seed: int) -> Evaluation:
+        """Figures of the probabilities against final outcomes, with intervals that resample booking groups.
+
+        One value per booking in each array: `label` 0 or 1, `groups` as `domain.reservation.group_keys`
+        gives them. The same seed gives the same intervals. Raises `NotEnoughData` without a booking.
+        """
         ...
 
 

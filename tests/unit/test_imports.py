@@ -20,6 +20,7 @@ ADAPTERS = {
     "cancellations.registry",
     "cancellations.mail",
     "cancellations.model",
+    "cancellations.metrics",
     "cancellations.sources",
     "monitoring",
 }
