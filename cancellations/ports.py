@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.comparison import Arm
-from cancellations.domain.evaluation import Evaluation
+from cancellations.domain.evaluation import Cohort, Evaluation
 from cancellations.domain.events import Channel, Message
 from cancellations.domain.features import FeatureSet
 from cancellations.domain.labels import Ending, Examples, LabelRule, Labels, unseen
@@ -730,6 +730,25 @@ class Pictures(Protocol):
 
     def outlook(self, as_of: date, nights: pd.DataFrame, currency: str) -> bytes:
         """PNG of the coming nights, by hotel, `nights` as `domain.outlook.by_night` gives them."""
+        ...
+
+    def version(
+        self,
+        name: str,
+        cohort: Cohort,
+        probability: np.ndarray,
+        evaluation: Evaluation,
+        base_rate: float,
+        importance: Mapping[str, float],
+    ) -> bytes:
+        """PNG of what a version is worth on a cohort that it was not fitted on: reliability, scores by
+        outcome, log loss by maturity week beside the base rate's, importance of its features. `name` is
+        shown as it is; `base_rate`: cancelled share of the bookings that it was fitted on."""
+        ...
+
+    def comparison(self, first: str, second: str, cohort: Cohort, theirs: np.ndarray, ours: np.ndarray) -> bytes:
+        """PNG of two versions on the same bookings, `theirs` the first one's probabilities, `ours` the
+        second's: reliability, log loss saved by week and by segment, and where they disagree."""
         ...
 
 

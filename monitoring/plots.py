@@ -6,7 +6,7 @@ Hatches, markers and line styles carry the meaning; colour only repeats it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -21,10 +21,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
 from cancellations.domain.comparison import Step
+from cancellations.domain.evaluation import Cohort, Evaluation
 from cancellations.domain.promotion import Kind, Trial
 from cancellations.domain.retraining import ColumnDrift, MonitorReport
 from cancellations.ports import StoredDecision
 from monitoring.ink import BAND, DRIFTED, GAIN, GRID, INK, QUIET, SHADE, STEADY, frame, png
+from monitoring.model_plots import draw_comparison, draw_version
 from monitoring.outlook_plot import draw
 
 BARS = 8
@@ -95,6 +97,20 @@ class ReportPictures:
 
     def outlook(self, as_of: date, nights: pd.DataFrame, currency: str) -> bytes:
         return draw(as_of, nights, currency)
+
+    def version(
+        self,
+        name: str,
+        cohort: Cohort,
+        probability: np.ndarray,
+        evaluation: Evaluation,
+        base_rate: float,
+        importance: Mapping[str, float],
+    ) -> bytes:
+        return draw_version(name, cohort, probability, evaluation, base_rate, importance)
+
+    def comparison(self, first: str, second: str, cohort: Cohort, theirs: np.ndarray, ours: np.ndarray) -> bytes:
+        return draw_comparison(first, second, cohort, theirs, ours)
 
 
 def _columns(axes: Axes, report: MonitorReport) -> None:
