@@ -14,7 +14,13 @@ import numpy as np
 
 from cancellations.domain.comparison import log_loss
 from cancellations.domain.evaluation import (
+    AUC,
+    AVERAGE_PRECISION,
+    BIAS,
+    BRIER,
+    CALIBRATION_ERROR,
     CONFIDENCE,
+    LOG_LOSS,
     RESAMPLES,
     Evaluation,
     Interval,
@@ -23,10 +29,6 @@ from cancellations.domain.evaluation import (
     resampled,
 )
 from cancellations.errors import BadInput, NotEnoughData
-
-AUC, AVERAGE_PRECISION = "auc", "average_precision"
-LOG_LOSS, BRIER = "log_loss", "brier"
-CALIBRATION_ERROR, BIAS = "calibration_error", "bias"
 
 
 @dataclass(frozen=True)

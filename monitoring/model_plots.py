@@ -20,7 +20,18 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cancellations.domain.comparison import log_loss
-from cancellations.domain.evaluation import Cohort, Evaluation, Interval, equal_count_bins, means
+from cancellations.domain.evaluation import (
+    AUC,
+    BIAS,
+    CALIBRATION_ERROR,
+    FIGURES,
+    LOG_LOSS,
+    Cohort,
+    Evaluation,
+    Interval,
+    equal_count_bins,
+    means,
+)
 from monitoring.ink import BAND, DRIFTED, GAIN, INK, QUIET, STEADY, frame, png
 
 SIZE, SMALL = 12.5, 11.0
@@ -105,8 +116,8 @@ def _cohort(cohort: Cohort) -> str:
 
 
 def _told(cohort: Cohort, evaluation: Evaluation) -> tuple[str, str]:
-    shown = {"auc": "AUC", "log_loss": "log loss", "calibration_error": "calibration error", "bias": "bias"}
-    figures = [f"{told} {_bounded(evaluation.figures.get(name))}" for name, told in shown.items()]
+    shown = (AUC, LOG_LOSS, CALIBRATION_ERROR, BIAS)
+    figures = [f"{FIGURES[name]} {_bounded(evaluation.figures.get(name))}" for name in shown]
     return _cohort(cohort), "  ·  ".join(figures)
 
 

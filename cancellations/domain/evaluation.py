@@ -17,6 +17,19 @@ CONFIDENCE = 0.95
 # Of 10,000 bookings a thousand each: a rate is then known to some two points.
 BINS = 10
 
+AUC, AVERAGE_PRECISION = "auc", "average_precision"
+LOG_LOSS, BRIER = "log_loss", "brier"
+CALIBRATION_ERROR, BIAS = "calibration_error", "bias"
+# Figures by name, and how people call them.
+FIGURES: Mapping[str, str] = {
+    AUC: "AUC",
+    AVERAGE_PRECISION: "average precision",
+    LOG_LOSS: "log loss",
+    BRIER: "Brier score",
+    CALIBRATION_ERROR: "calibration error",
+    BIAS: "bias",
+}
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -8,11 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from cancellations.domain.evaluation import Evaluation, Interval, equal_count_bins, means
+from cancellations.domain.evaluation import (
+    AUC,
+    AVERAGE_PRECISION,
+    BIAS,
+    BRIER,
+    CALIBRATION_ERROR,
+    FIGURES,
+    LOG_LOSS,
+    Evaluation,
+    Interval,
+    equal_count_bins,
+    means,
+)
 from cancellations.errors import BadInput, NotEnoughData
-from cancellations.metrics import AUC, AVERAGE_PRECISION, BIAS, BRIER, CALIBRATION_ERROR, LOG_LOSS, GroupBootstrap
+from cancellations.metrics import GroupBootstrap
 
-FIGURES = (AUC, AVERAGE_PRECISION, LOG_LOSS, BRIER, CALIBRATION_ERROR, BIAS)
 # As the largest in the public file that still come by the dozen; most bookings are alone.
 GROUP_ROWS, GROUPS = 8, 150
 
@@ -119,6 +130,7 @@ def test_the_order_of_rows_changes_no_figure() -> None:
 
 def test_metrics_are_flat_and_leave_out_what_cannot_be_told() -> None:
     label, probability, groups = grouped_bookings(np.random.default_rng(2))
+    assert set(evaluate(label, probability, groups).figures) == set(FIGURES)
     told = evaluate(label, probability, groups).metrics("backtest_")
     names = {f"backtest_{name}{part}" for name in FIGURES for part in ("", "_low", "_high")}
     assert set(told) == names | {"backtest_rows", "backtest_groups"}
