@@ -17,6 +17,7 @@ from cancellations.domain.outlook import Outlook
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput
 from cancellations.mail.smtp import SmtpMailer
+from cancellations.metrics import GroupBootstrap
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
 from cancellations.ports import (
     Doorbell,
@@ -56,6 +57,7 @@ from cancellations.usecases import retrain as retrain_
 from cancellations.usecases import score as score_
 from cancellations.usecases import status as status_
 from cancellations.usecases import trial as trial_
+from cancellations.usecases.training import Tools, TrainingPolicy
 from monitoring.plots import ReportPictures
 from monitoring.report import EvidentlyMonitor
 
@@ -131,9 +133,13 @@ class App:
         return SmtpMailer(self.settings.mail, self.settings.environment)
 
     @property
-    def training_policy(self) -> retrain_.TrainingPolicy:
+    def tools(self) -> Tools:
+        return Tools(self.trainer, GroupBootstrap(), self.pictures)
+
+    @property
+    def training_policy(self) -> TrainingPolicy:
         knobs = self.settings.retrain
-        return retrain_.TrainingPolicy(
+        return TrainingPolicy(
             labels=self.settings.labels,
             gate=self.settings.gate,
             trial=self.settings.trial,
@@ -256,7 +262,7 @@ class App:
             request_id,
             store=self.store,
             registry=self.registry,
-            trainer=self.trainer,
+            tools=self.tools,
             policy=self.training_policy,
             owner=owner(),
             clock=clock,

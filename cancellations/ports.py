@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from cancellations.domain.card import CardFacts
 from cancellations.domain.comparison import Arm
 from cancellations.domain.evaluation import Cohort, Evaluation
 from cancellations.domain.events import Channel, Message
@@ -625,7 +626,7 @@ class Candidate:
     importance: Mapping[str, float]
     tags: Mapping[str, str] = field(default_factory=dict)
     contest: tuple[Contestant, ...] = ()
-    card: str = ""
+    card: CardFacts | None = None
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 

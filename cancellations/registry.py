@@ -17,6 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from functools import cached_property, lru_cache
 from importlib.metadata import distributions
@@ -44,6 +45,7 @@ from mlflow.types import ColSpec, Schema
 from sqlalchemy.exc import SQLAlchemyError
 
 from cancellations import __version__, estimators
+from cancellations.domain.card import model_card
 from cancellations.domain.features import FeatureSet
 from cancellations.domain.labels import Labels
 from cancellations.errors import BadInput, ServiceDown
@@ -198,8 +200,9 @@ class MlflowRegistry:
             mlflow.log_input(dataset, context="training")
             mlflow.log_text("\n".join(candidate.reasons), "gate.txt")
             mlflow.log_text(environment(), "environment.txt")
-            if candidate.card:
-                mlflow.log_text(candidate.card, "model_card.md")
+            card = self._card(candidate, data_digest)
+            if card is not None:
+                mlflow.log_text(card, "model_card.md")
             for name, picture in candidate.pictures.items():
                 drawn = Path(folder) / name
                 drawn.write_bytes(picture)
@@ -221,7 +224,7 @@ class MlflowRegistry:
                 run_id=run.info.run_id,
                 model_id=info.model_id,
                 tags=tags,
-                description=self._describe(candidate),
+                description=card or self._describe(candidate),
             )
 
     def _log_contest(self, contest: Sequence[Contestant]) -> None:
@@ -262,10 +265,15 @@ class MlflowRegistry:
         importance.write_text(json.dumps(dict(candidate.importance), indent=1))
         return [str(reference), str(importance)]
 
+    def _card(self, candidate: Candidate, data_digest: str) -> str | None:
+        if candidate.card is None:
+            return None
+        pinned = {package: installed(package) for package in REQUIREMENTS}
+        facts = {"model": self._name, "data_digest": data_digest, "code_version": code_version(), "packages": pinned}
+        return model_card(replace(candidate.card, **facts))  # type: ignore[arg-type]
+
     @staticmethod
     def _describe(candidate: Candidate) -> str:
-        if candidate.card:
-            return candidate.card
         why = candidate.tags.get("reason", "")
         lines = [f"Trained as of **{candidate.as_of}** for request `{candidate.request_id}` ({why}).", ""]
         lines += [f"- {reason}" for reason in candidate.reasons]

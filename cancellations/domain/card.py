@@ -47,8 +47,6 @@ class CardFacts:
     to 1.
     """
 
-    model: str
-    version: str | None
     request_id: str
     reason: str
     as_of: date
@@ -57,7 +55,6 @@ class CardFacts:
     booked_from: date
     booked_until: date
     months: tuple[MaturedMonth, ...]
-    data_digest: str
     maturity: str
     recipe: str
     parameters: Mapping[str, object]
@@ -65,8 +62,11 @@ class CardFacts:
     backtest_until: date
     evaluation: Evaluation
     importance: Mapping[str, float]
-    code_version: str
-    packages: Mapping[str, str]
+    model: str = ""
+    version: str | None = None
+    data_digest: str = ""
+    code_version: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     champion: str | None = None
     champion_evaluation: Evaluation | None = None

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cancellations.domain import labels
 from cancellations.domain.events import ChallengerRegistered, ChampionChanged, Fact, RetrainFailed, RetrainRejected
-from cancellations.domain.gate import GatePolicy, GateResult, backtest_start, gate
-from cancellations.domain.promotion import Change, TrialPolicy, open_trial
-from cancellations.domain.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+from cancellations.domain.promotion import Change, open_trial
 from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import BadInput, CancellationsError, NotEnoughData, Refused
-from cancellations.ports import Candidate, Classifier, Contestant, Registry, Store, Trainer, UnitOfWork, VersionRecord
+from cancellations.ports import Registry, Store, UnitOfWork, VersionRecord
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.point_in_time import as_scored
+from cancellations.usecases.training import (
+    Bookings,
+    Tools,
+    TrainingPolicy,
+    competing,
+    make_candidate,
+    run_backtest,
+)
 
 LEASE = "retrain"
-
-
-@dataclass(frozen=True)
-class TrainingPolicy:
-    """How a request is worked on; seeds make a version the same for the same data.
-
-    `recipes`: names of those that compete, the one that is preferred first; `cookbook`: all that there are.
-    """
-
-    labels: labels.LabelRule
-    gate: GatePolicy
-    trial: TrialPolicy
-    seed: int
-    reference_rows: int
-    lease_ttl: timedelta
-    max_attempts: int
-    recipes: tuple[str, ...] = (DEFAULT_RECIPE,)
-    cookbook: Mapping[str, Recipe] = field(default_factory=lambda: RECIPES)
 
 
 def request_training(
@@ -73,7 +59,7 @@ def retrain(
     *,
     store: Store,
     registry: Registry,
-    trainer: Trainer,
+    tools: Tools,
     policy: TrainingPolicy,
     owner: str,
     clock: Callable[[], datetime],
@@ -91,7 +77,7 @@ def retrain(
         say(f"request {request_id} has ended already: {request.state}")
         return request
     try:
-        done = _train(request, token, store, registry, trainer, policy, clock, say)
+        done = _train(request, token, store, registry, tools, policy, clock, say)
     except NotEnoughData as error:
         return _reject(request, (f"refused: {error}",), token, store, clock())
     except Exception as error:
@@ -159,7 +145,7 @@ def _train(
     token: int,
     store: Store,
     registry: Registry,
-    trainer: Trainer,
+    tools: Tools,
     policy: TrainingPolicy,
     clock: Callable[[], datetime],
     say: Callable[[str], None],
@@ -174,216 +160,24 @@ def _train(
         history = work.history(booked_until=request.as_of, known_until=request.as_of)
         standing = work.standing()
         champion = work.version(standing.champion) if standing.champion else None
-        recipes = _competing(policy, champion)
+        recipes = competing(policy, champion)
         if not any(recipe.labels.stepwise for recipe in recipes.values()):
             history = history[labels.maturity(history, rule) <= pd.Timestamp(request.as_of)].reset_index(drop=True)
         bookings = Bookings(history, as_scored(work, history, rule), rule)
     say(f"{int(bookings.matured_by(request.as_of).sum()):,} bookings had matured by {request.as_of}")
 
-    backtest = _backtest(bookings, recipes, champion, registry, trainer, request.as_of, policy, still_ours)
+    backtest = run_backtest(bookings, recipes, champion, registry, tools, request.as_of, policy, still_ours)
     say("; ".join(backtest.result.reasons))
     still_ours()
     if not backtest.result.passed:
         registry.log_refusal(request.request_id, backtest.result.reasons, backtest.contest)
         return _reject(request, backtest.result.reasons, token, store, clock())
 
-    candidate = _candidate(request, bookings, backtest, recipes, trainer, policy, still_ours)
+    candidate = make_candidate(request, bookings, backtest, recipes, tools, policy, still_ours)
     still_ours()
     record = registry.register(candidate)
     say(f"registered version {record.version}, by recipe {record.recipe}")
     return _stand(request, record, backtest.result.reasons, token, store, policy, clock())
-
-
-def _competing(policy: TrainingPolicy, champion: VersionRecord | None) -> dict[str, Recipe]:
-    """The recipes that a retrain tries: those of the settings, and the champion's."""
-    names = [*policy.recipes]
-    if champion is not None and champion.recipe in policy.cookbook and champion.recipe not in names:
-        names.append(champion.recipe)
-    return {name: policy.cookbook[name] for name in names}
-
-
-@dataclass(frozen=True)
-class Bookings:
-    """What a training looks at: bookings with what was known of them, and their features, row by row."""
-
-    history: pd.DataFrame
-    built: pd.DataFrame
-    rule: labels.LabelRule
-
-    def matured_by(self, day: date) -> np.ndarray:
-        return (labels.maturity(self.history, self.rule) <= pd.Timestamp(day)).to_numpy()
-
-    def label(self, as_of: date) -> np.ndarray:
-        return labels.recorded_cancelled(self.history, as_of).astype("float64")
-
-    def examples(self, recipe: Recipe, as_of: date) -> tuple[labels.Examples, ...]:
-        return labels.examples(self.history, recipe.labels, self.rule, as_of, weighted=recipe.weighted)
-
-
-@dataclass(frozen=True)
-class _Backtest:
-    start: date
-    result: GateResult
-    contest: tuple[Contestant, ...]
-    metrics: dict[str, float]
-    importance: dict[str, float]
-    test: np.ndarray
-    probability: np.ndarray
-
-
-def _backtest(
-    bookings: Bookings,
-    recipes: Mapping[str, Recipe],
-    champion: VersionRecord | None,
-    registry: Registry,
-    trainer: Trainer,
-    as_of: date,
-    policy: TrainingPolicy,
-    still_ours: Callable[[], None],
-) -> _Backtest:
-    """Fits each recipe on what was known by the backtest's start, compares on what matured since."""
-    start = backtest_start(as_of, champion.trained_as_of if champion else None, policy.gate)
-    past = bookings.matured_by(start)
-    test = bookings.matured_by(as_of) & ~past
-    if champion is not None:
-        test = test & champion.unseen(bookings.history, bookings.rule)
-    base_rate = _require_enough(bookings, past, test, start, as_of, policy)
-    truth = bookings.label(as_of)[test]
-    matured_on = labels.maturity(bookings.history, bookings.rule)[test]
-    built = bookings.built[test]
-    models, probabilities = {}, {}
-    for name, recipe in recipes.items():
-        # Steps of bookings that are in the test would tell which of them cancelled early.
-        examples = [made.excluding(test) for made in bookings.examples(recipe, start)]
-        models[name] = trainer.fit(bookings.built, examples, recipe, policy.seed)
-        probabilities[name] = models[name].predict(built)
-        still_ours()
-    theirs: Classifier | None = registry.load(champion.version) if champion else None
-    incumbent = champion.recipe if champion is not None and champion.recipe in recipes else next(iter(recipes))
-    result = gate(
-        truth,
-        matured_on,
-        base_rate,
-        probabilities,
-        incumbent,
-        theirs.predict(built) if theirs else None,
-        policy.gate,
-        policy.seed,
-    )
-    chosen = models[result.chosen]
-    return _Backtest(
-        start=start,
-        result=result,
-        contest=tuple(
-            Contestant(
-                name,
-                {**trainer.parameters(recipe), **_described(recipe), "backtest_from": start.isoformat()},
-                asdict(result.rated[name]),
-            )
-            for name, recipe in recipes.items()
-        ),
-        metrics=result.metrics,
-        importance=trainer.importance(chosen, built, truth, policy.seed),
-        test=test,
-        probability=probabilities[result.chosen],
-    )
-
-
-def _require_enough(
-    bookings: Bookings, past: np.ndarray, test: np.ndarray, start: date, as_of: date, policy: TrainingPolicy
-) -> float:
-    """Share of the training rows that was cancelled; raises `NotEnoughData` where a backtest would say nothing."""
-    needed = policy.gate.min_rows
-    if past.sum() < needed or test.sum() < needed:
-        ripe = labels.maturity(bookings.history, bookings.rule)[past | test]
-        last = "none has matured" if ripe.empty else f"the last one matured on {ripe.max():%Y-%m-%d}"
-        raise NotEnoughData(
-            f"{past.sum():,} bookings had matured by {start} to train on and {test.sum():,} between then and"
-            f" {as_of} to test on; {needed:,} of each are needed and {last}. Load more history and outcomes, or"
-            " choose the day with --as-of; a small hotel needs a longer test (CANCELLATIONS_GATE__BACKTEST_DAYS) or"
-            " fewer rows (CANCELLATIONS_GATE__MIN_ROWS)"
-        )
-    label = bookings.label(start)[past]
-    if label.min() == label.max():
-        raise NotEnoughData(f"all {len(label):,} bookings that matured by {start} ended alike; are outcomes loaded?")
-    return float(label.mean())
-
-
-def _candidate(
-    request: RetrainRequest,
-    bookings: Bookings,
-    backtest: _Backtest,
-    recipes: Mapping[str, Recipe],
-    trainer: Trainer,
-    policy: TrainingPolicy,
-    still_ours: Callable[[], None],
-) -> Candidate:
-    """The chosen recipe, fitted on everything that is known by the request's day."""
-    rule, as_of = bookings.rule, request.as_of
-    name = backtest.result.chosen
-    recipe = recipes[name]
-    model, training = fit_version(bookings, recipe, as_of, trainer, policy.seed)
-    still_ours()
-    ripe = bookings.matured_by(as_of)
-    label = bookings.label(as_of)
-    return Candidate(
-        request_id=request.request_id,
-        model=model,
-        as_of=as_of,
-        recipe=name,
-        parameters={
-            **trainer.parameters(recipe),
-            **_described(recipe),
-            "recipe": name,
-            "recipes_tried": ", ".join(recipes),
-            "seed": policy.seed,
-            "settle_days": rule.settle_days,
-            "half_life_days": rule.half_life_days,
-            "matures": rule.matures.value,
-            "as_of": as_of.isoformat(),
-            "backtest_from": backtest.start.isoformat(),
-        },
-        metrics={
-            **backtest.metrics,
-            "training_rows": float(len(training)),
-            "matured_rows": float(ripe.sum()),
-            "training_cancel_rate": float(label[ripe].mean()),
-        },
-        reasons=backtest.result.reasons,
-        training=training,
-        reference=_reference(bookings.built[ripe], label[ripe], policy),
-        importance=backtest.importance,
-        tags={"report_id": request.report_id or "", "replaces": request.champion or "", "reason": request.reason},
-        contest=backtest.contest,
-    )
-
-
-def fit_version(
-    bookings: Bookings, recipe: Recipe, as_of: date, trainer: Trainer, seed: int
-) -> tuple[Classifier, pd.DataFrame]:
-    """A model of what a recipe learns from on a day, and the rows of it: all that is needed to fit it again."""
-    examples = bookings.examples(recipe, as_of)
-    model = trainer.fit(bookings.built, examples, recipe, seed)
-    used = np.unique(np.concatenate([made.row for made in examples]))
-    told = bookings.history[list(labels.TOLD)]
-    ripe = bookings.matured_by(as_of)
-    training = bookings.built.assign(
-        **{name: told[name] for name in labels.TOLD},
-        matured_on=labels.maturity(bookings.history, bookings.rule),
-        label=np.where(ripe, bookings.label(as_of), np.nan),
-    )
-    return model, training.iloc[used].reset_index(drop=True)
-
-
-def _described(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as parameters of a run."""
-    told = recipe.settings()
-    return {"labels": told["labels"], "weighted": told["weighted"], "without": ", ".join(told["without"])}
-
-
-def _reference(built: pd.DataFrame, label: np.ndarray, policy: TrainingPolicy) -> pd.DataFrame:
-    rows = min(policy.reference_rows, len(built))
-    return built.assign(label=label).sample(rows, random_state=policy.seed).sort_index().reset_index(drop=True)
 
 
 def _reject(

@@ -27,6 +27,7 @@ from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import COLUMNS, OUTCOME_NAMES, Column, coerce, no_problems
 from cancellations.domain.retraining import MonitorReport, RetrainPolicy, RetrainRequest, Signal, Window, judge
 from cancellations.errors import ServiceDown
+from cancellations.metrics import GroupBootstrap
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
 from cancellations.ports import (
     Classifier,
@@ -53,10 +54,12 @@ from cancellations.usecases.ingest import LoadPolicy, ingest
 from cancellations.usecases.monitor import Monitored, Rhythm, monitor
 from cancellations.usecases.promote import House, Takeover, promote, roll_back
 from cancellations.usecases.reconcile import Reconciled, reconcile
-from cancellations.usecases.retrain import TrainingPolicy, request_training, retrain
+from cancellations.usecases.retrain import request_training, retrain
 from cancellations.usecases.score import Across, Cut, Scored, score
 from cancellations.usecases.status import Status, status
+from cancellations.usecases.training import Tools, TrainingPolicy
 from cancellations.usecases.trial import Looked, answer, look, withdraw
+from monitoring.plots import ReportPictures
 
 # Some hundred bookings a day. By FIRST enough have matured for a champion, by SECOND for a challenger.
 START, DAYS = date(2016, 5, 2), 84
@@ -72,6 +75,8 @@ POLICY = TrainingPolicy(
     lease_ttl=timedelta(minutes=15),
     max_attempts=3,
 )
+# Few resamples: what the intervals are is told elsewhere.
+EVALUATOR = GroupBootstrap(resamples=20)
 PATIENCE = timedelta(minutes=3)
 
 
@@ -306,9 +311,8 @@ class World:
         **instead: Any,
     ) -> RetrainRequest:
         adapters: dict[str, Any] = {"store": self.store, "registry": self.registry, "clock": self.clock}
-        return retrain(
-            request.request_id, trainer=trainer or self.trainer, policy=policy, owner=owner, **(adapters | instead)
-        )
+        tools = Tools(trainer or self.trainer, EVALUATOR, ReportPictures())
+        return retrain(request.request_id, tools=tools, policy=policy, owner=owner, **(adapters | instead))
 
     def monitor(
         self,
