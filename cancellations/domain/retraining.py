@@ -4,7 +4,8 @@ Feature drift alone is an always-on alarm on hotel bookings: some column drifts 
 usual "share of drifted columns" hardly tells harm. So the first rule weighs three kinds of evidence
 over one window (columns that matter to the champion, a classifier that tells the window from the
 training reference, loss realised on bookings whose outcome is final), asks for confirmation in k of
-the last n windows, and keeps a calendar floor: a model older than that is retrained anyway.
+the last n windows, and keeps a calendar floor: a model older than that is retrained anyway. Neither
+counts before there is something new to learn from: outcomes that became final since.
 """
 
 from __future__ import annotations
@@ -69,6 +70,17 @@ class Signal:
         return min(self.value / self.threshold, STRONGEST)
 
 
+def evidence_of(signals: Sequence[Signal]) -> float | None:
+    """Weighted strength of the alarms over the weight of all signals; None when none was evaluated.
+
+    A signal that could not be evaluated brings no evidence, for or against.
+    """
+    if all(s.verdict is Verdict.NOT_EVALUATED for s in signals):
+        return None
+    total = sum(s.weight for s in signals)
+    return sum(s.weight * s.strength for s in signals) / total if total > 0 else None
+
+
 def judge(value: float, threshold: float) -> Verdict:
     """Verdict of a signal that alarms from `threshold` up."""
     if value >= threshold:
@@ -99,14 +111,7 @@ class MonitorReport:
     columns: tuple[ColumnDrift, ...] = ()
 
     def evidence(self) -> float | None:
-        """Weighted strength of the alarms over the weight of all signals; None when none was evaluated.
-
-        A signal that could not be evaluated brings no evidence, for or against.
-        """
-        if all(s.verdict is Verdict.NOT_EVALUATED for s in self.signals):
-            return None
-        total = sum(s.weight for s in self.signals)
-        return sum(s.weight * s.strength for s in self.signals) / total if total > 0 else None
+        return evidence_of(self.signals)
 
     def signal(self, name: str) -> Signal | None:
         return next((s for s in self.signals if s.name == name), None)
@@ -122,7 +127,10 @@ class RetrainPolicy:
     every season and prove no harm, so without the loss they never suffice. `confirm_k` of the last
     `confirm_n` windows must be drifted, the last one among them. `calendar_floor_days` retrains an
     aging champion without any drift. After a request, or a rollback, the next one waits `cooldown_days`, and no more
-    than `budget` requests are made within `budget_days`, whatever the signals say.
+    than `budget` requests are made within `budget_days`, whatever the signals say. A retrain waits until
+    `min_new_labels` outcomes became final since the champion was trained: the log loss of 500 bookings has a
+    standard error of some .02, which is what the loss signal alarms at, so fewer could not show what they
+    taught; 0 never waits.
     """
 
     evidence_needed: float = 0.75
@@ -132,6 +140,7 @@ class RetrainPolicy:
     cooldown_days: int = 28
     budget: int = 8
     budget_days: int = 365
+    min_new_labels: int = 500
 
 
 class Action(StrEnum):
@@ -171,40 +180,47 @@ class RetrainHistory:
     rolled_back_on: date | None = None
     pending: str | None = None
     paused: str | None = None
+    matured_since: int | None = None
 
 
-def decide_retrain(report: MonitorReport, history: RetrainHistory, policy: RetrainPolicy) -> Decision:
-    """Weighs one window's report on the window's last day. Pure: same input, same decision."""
-    today = report.window.end
-    reasons: list[str] = [_describe(report, policy)]
+def decide_retrain(signals: Sequence[Signal], history: RetrainHistory, policy: RetrainPolicy, now: date) -> Decision:
+    """Weighs the signals of the window that ends `now`, a day of event time. Pure: same input, same decision."""
+    reasons: list[str] = [_describe(signals, policy)]
 
-    recent: Sequence[float | None] = (*history.evidence, report.evidence())[-policy.confirm_n :]
+    recent: Sequence[float | None] = (*history.evidence, evidence_of(signals))[-policy.confirm_n :]
     drifted = [e is not None and e >= policy.evidence_needed for e in recent]
     confirmed = drifted[-1] and sum(drifted) >= policy.confirm_k
     reasons.append(
         f"{sum(drifted)} of the last {len(drifted)} windows drifted"
         f" (needed: {policy.confirm_k} of {policy.confirm_n}, the last one among them)"
     )
-    age = (today - history.champion_trained_as_of).days
+    age = (now - history.champion_trained_as_of).days
     stale = age >= policy.calendar_floor_days
     reasons.append(f"champion is {age} days old (calendar floor: {policy.calendar_floor_days})")
+    reasons.append(_news(history, policy))
 
     if not (confirmed or stale):
         return Decision(Action.NONE, tuple(reasons))
-    if held := _held(today, history, policy):
+    if held := _held(now, history, policy):
         return Decision(Action.HOLD, (*reasons, held))
     return Decision(Action.RETRAIN_DRIFT if confirmed else Action.RETRAIN_CALENDAR, tuple(reasons))
 
 
-def _describe(report: MonitorReport, policy: RetrainPolicy) -> str:
-    evidence = report.evidence()
+def _describe(signals: Sequence[Signal], policy: RetrainPolicy) -> str:
+    evidence = evidence_of(signals)
     if evidence is None:
-        why = "; ".join(f"{s.name}: {s.why}" for s in report.signals)
+        why = "; ".join(f"{s.name}: {s.why}" for s in signals)
         return f"no signal could be evaluated ({why})"
-    alarms = [f"{s.name} {s.value:.3f} >= {s.threshold:g}" for s in report.signals if s.verdict is Verdict.ALARM]
+    alarms = [f"{s.name} {s.value:.3f} >= {s.threshold:g}" for s in signals if s.verdict is Verdict.ALARM]
     told = ", ".join(alarms) if alarms else "no alarm"
     # Rounded down: evidence that just misses should not read as if it had not.
     return f"evidence {math.floor(evidence * 100) / 100:.2f} of {policy.evidence_needed:g} needed: {told}"
+
+
+def _news(history: RetrainHistory, policy: RetrainPolicy) -> str:
+    if history.matured_since is None:
+        return "how many outcomes became final since it was trained is not known"
+    return f"{history.matured_since:,} outcomes became final since it was trained (needed: {policy.min_new_labels:,})"
 
 
 def _held(today: date, history: RetrainHistory, policy: RetrainPolicy) -> str | None:
@@ -222,6 +238,8 @@ def _held(today: date, history: RetrainHistory, policy: RetrainPolicy) -> str | 
     spent = sum(d > since for d in history.requested_on)
     if spent >= policy.budget:
         return f"held: {spent} requests in {policy.budget_days} days, the budget is {policy.budget}"
+    if history.matured_since is not None and history.matured_since < policy.min_new_labels:
+        return f"held: {history.matured_since:,} new outcomes are too few to learn from, of {policy.min_new_labels:,}"
     return None
 
 

@@ -17,7 +17,8 @@ class Explanation:
 
     `report` asked for it (None: a person did, or it is the first one), `request` was worked on,
     `record` is what was registered: MLflow run, data, figures. `trials` are those that it was part
-    of, `ledger` the rows with which it came or went, `served` the open bookings that are served its
+    of, `decisions` what the monitor decided about it while it was champion, also "none", oldest window
+    first; `ledger` the rows with which it came or went, `served` the open bookings that are served its
     score now, `role` what it is today, in words.
     """
 
@@ -26,8 +27,21 @@ class Explanation:
     report: StoredDecision | None
     request: RetrainRequest | None
     trials: tuple[Trial, ...]
+    decisions: tuple[StoredDecision, ...]
     ledger: tuple[LedgerRow, ...]
     served: int
+
+    def decided(self, name: str) -> StoredDecision:
+        """The decision of a report id, or of a window by its last day (YYYY-MM-DD); raises `BadInput` for neither."""
+        for stored in self.decisions:
+            if name in (stored.report_id, str(stored.report.window.end)):
+                return stored
+        known = ", ".join(str(stored.report.window.end) for stored in self.decisions[-5:])
+        last = f"the last ones are of {known}" if known else "there is none"
+        raise BadInput(
+            f"no decision about champion {self.record.version} is of a report, or a window that ends on, {name!r};"
+            f" {last}. `cancellations explain {self.record.version} --all` lists them"
+        )
 
 
 def explain(store: Store, version: str, as_of: date) -> Explanation:
@@ -42,6 +56,7 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         request = work.request(record.request_id)
         report = work.decision(request.report_id) if request is not None and request.report_id else None
         trials = tuple(t for t in work.trials() if version in (t.champion, t.rival))
+        decisions = tuple(reversed(work.decisions(version)))
         ledger = work.ledger()
         served = int((work.served(as_of)["model_version"] == version).sum())
         standing, running = work.standing(), work.open_trial()
@@ -51,6 +66,7 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         report=report,
         request=request,
         trials=trials,
+        decisions=decisions,
         ledger=_rows_of(version, ledger),
         served=served,
     )

@@ -92,9 +92,9 @@ def monitor(
             if work.report_exists(champion.version, end):
                 known += 1
                 continue
-            observation = _observe(work, registry, champion, end, rhythm, rule)
+            observation, matured_since = _observe(work, registry, champion, end, rhythm, rule)
         measurement = watch.measure(observation)
-        stored = _decide(store, registry, champion, measurement, policy, clock())
+        stored = _decide(store, registry, champion, measurement, matured_since, policy, clock())
         if stored is None:
             known += 1
             continue
@@ -115,7 +115,8 @@ def _champion(work: UnitOfWork) -> VersionRecord:
 
 def _observe(
     work: UnitOfWork, registry: Registry, champion: VersionRecord, end: date, rhythm: Rhythm, rule: labels.LabelRule
-) -> Observation:
+) -> tuple[Observation, int]:
+    """What the monitor looks at; and how many outcomes became final since the champion was trained."""
     # Of bookings made before it was trained the champion has scored the open ones alone, those with
     # long leads; among the window's they would look like drift.
     start = max(end - timedelta(days=rhythm.window_days - 1), champion.trained_as_of + timedelta(days=1))
@@ -123,9 +124,10 @@ def _observe(
     history = history[champion.unseen(history, rule)]
     window = work.scored(champion.version, start, end)
     final = labels.matured(history, rule, as_of=end, after=champion.trained_as_of)
+    matured_since = len(final)
     probability = work.predictions(champion.version, final["reservation_id"])
     final = final[final["reservation_id"].isin(probability.index)]
-    return Observation(
+    observation = Observation(
         champion=champion.version,
         start=start,
         end=end,
@@ -136,6 +138,7 @@ def _observe(
         matured_probability=probability.reindex(final["reservation_id"]).to_numpy(dtype=float),
         importance=registry.importance(champion.version),
     )
+    return observation, matured_since
 
 
 def _decide(
@@ -143,6 +146,7 @@ def _decide(
     registry: Registry,
     champion: VersionRecord,
     measurement: Measurement,
+    matured_since: int,
     policy: RetrainPolicy,
     now: datetime,
 ) -> StoredDecision | None:
@@ -150,8 +154,8 @@ def _decide(
     report = measurement.report
     report_id = identity("report", champion.version, report.window.end)
     with store.begin() as work:
-        history = _history(work, champion, report.window.end)
-        decision = decide_retrain(report, history, policy)
+        history = _history(work, champion, report.window.end, matured_since)
+    decision = decide_retrain(report.signals, history, policy, now=report.window.end)
     request = _request(decision, champion.version, report_id, report.window.end) if decision.action.retrains else None
     if request is not None:
         # Kept before the decision counts: pages beside a decision that was never taken do no harm,
@@ -182,7 +186,7 @@ def _decide(
     return stored
 
 
-def _history(work: UnitOfWork, champion: VersionRecord, end: date) -> RetrainHistory:
+def _history(work: UnitOfWork, champion: VersionRecord, end: date, matured_since: int) -> RetrainHistory:
     earlier = [d for d in work.decisions(champion.version) if d.report.window.end < end]
     requests = work.requests()
     waiting = next((r for r in requests if not r.state.final), None)
@@ -202,6 +206,7 @@ def _history(work: UnitOfWork, champion: VersionRecord, end: date) -> RetrainHis
         rolled_back_on=max(rollbacks, default=None),
         pending=pending,
         paused=work.paused(),
+        matured_since=matured_since,
     )
 
 

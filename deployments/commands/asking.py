@@ -9,7 +9,17 @@ import typer
 from cancellations.errors import Refused, ServiceDown
 from deployments.commands.application import application, today
 from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json
-from deployments.commands.words import TROUBLE, course, figures, pair, tell_explanation, tell_history
+from deployments.commands.words import (
+    LAST_DECISIONS,
+    TROUBLE,
+    course,
+    decision_in_brief,
+    figures,
+    pair,
+    tell_decision,
+    tell_explanation,
+    tell_history,
+)
 from deployments.console import Voice, print_json
 
 if TYPE_CHECKING:
@@ -45,13 +55,18 @@ def history(home: HomeOption = DEFAULT_HOME, as_json: Json = False) -> None:
 
 def explain(
     version: Annotated[str | None, typer.Argument(help="A version of `history`. Default: the champion.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every decision about it, not the last ones alone.")] = False,
+    decision: Annotated[
+        str | None,
+        typer.Option(metavar="DAY", help="One decision in full, by the last day of its window or its report's id."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
-    """Tell a version's story: why it was asked for, how it was made and compared, what became of it.
+    """Tell a version's story: why it was asked for, how it was made and compared, what was decided, what became of it.
 
-    Example: cancellations explain 3
+    Example: cancellations explain 3 --decision 2016-06-20
     """
     app = application(home)
     if version is None:
@@ -61,11 +76,19 @@ def explain(
         raise Refused("there is no champion to explain; train the first one: cancellations retrain --as-of DAY")
     on = today(app, as_of)
     found = app.explain(version, on)
+    if decision is not None:
+        stored = found.decided(decision)
+        if as_json:
+            print_json(stored)
+        else:
+            tell_decision(stored, Voice())
+        return
     address = app.registry.version_address(version)
     if as_json:
-        print_json({**vars(found), "address": address})
+        decisions = [decision_in_brief(stored) for stored in found.decisions]
+        print_json({**vars(found), "decisions": decisions, "address": address})
     else:
-        tell_explanation(found, address, on, Voice())
+        tell_explanation(found, address, on, Voice(), shown=len(found.decisions) if every else LAST_DECISIONS)
 
 
 def _tell_status(found: Status, mode: str, voice: Voice) -> None:

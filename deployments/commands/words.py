@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from deployments.console import LABEL, WIDTH, Voice, wrapped
+from deployments.console import LABEL, WIDTH, Voice, one_line, wrapped
 
 if TYPE_CHECKING:
     from cancellations.domain.promotion import LedgerRow, Trial
+    from cancellations.ports import StoredDecision
     from cancellations.usecases.explain import Explanation, History
     from cancellations.usecases.promote import Takeover
 
 TROUBLE = "red"
+# A quarter of weekly looks; a champion is seldom older.
+LAST_DECISIONS = 13
 
 
 def pair(trial: Trial) -> str:
@@ -101,8 +104,9 @@ def _columns(epoch: str, day: str, change: str, champion: str, challenger: str, 
     return f"{epoch:>5}  {day:<10}  {change:<17}  {champion:<8}  {challenger:<10}  {by}"
 
 
-def tell_explanation(found: Explanation, address: str | None, on: date, voice: Voice) -> None:
-    """A version's story, in the order in which it happened; `on` is the day on which bookings count as open."""
+def tell_explanation(found: Explanation, address: str | None, on: date, voice: Voice, shown: int) -> None:
+    """A version's story, in the order in which it happened; `on` is the day on which bookings count as open,
+    `shown` how many decisions about it are told, the last ones."""
     record = found.record
     voice.say(f"Version {record.version}: {found.role}", "bold")
 
@@ -122,6 +126,9 @@ def tell_explanation(found: Explanation, address: str | None, on: date, voice: V
             voice.tell(reason, "    ")
     if not found.trials:
         voice.say("  with no other version on live bookings")
+
+    voice.heading("What was decided while it was champion")
+    _tell_decisions(found, shown, voice)
 
     voice.heading("What became of it")
     for row in found.ledger:
@@ -145,11 +152,65 @@ def _tell_wish(found: Explanation, voice: Voice) -> None:
         f" {report.champion} was trained on: {decision.action}",
         "  ",
     )
-    for signal in report.signals:
+    _tell_reasons(found.report, voice)
+
+
+def _tell_reasons(stored: StoredDecision, voice: Voice) -> None:
+    for signal in stored.report.signals:
         value = "–" if signal.value is None else f"{signal.value:.3f}"
         voice.say(f"    {signal.name:<20}  {value:>6} of {signal.threshold:<5g}  {signal.verdict}")
-    for reason in decision.reasons:
+    for reason in stored.decision.reasons:
         voice.tell(reason, "    ")
+
+
+def _tell_decisions(found: Explanation, shown: int, voice: Voice) -> None:
+    """A line for each decision, the newest last."""
+    told = found.decisions[-shown:] if shown else ()
+    if earlier := len(found.decisions) - len(told):
+        voice.say(f"  {earlier:,} earlier: cancellations explain {found.record.version} --all")
+    for stored in told:
+        voice.say(_cut(f"  {stored.report.window.end}  {_in_short(stored)}"))
+    if not found.decisions:
+        stood = any(row.champion == found.record.version for row in found.ledger)
+        voice.say("  nothing yet: the monitor looked at no window" if stood else "  nothing: it was never champion")
+    else:
+        last = found.decisions[-1].report.window.end
+        voice.say(f"  in full: cancellations explain {found.record.version} --decision {last}")
+
+
+def _in_short(stored: StoredDecision) -> str:
+    """The action, and the reason that made it: the rule that held it back, else the evidence."""
+    action, reasons = stored.decision.action, stored.decision.reasons
+    told = reasons[-1].removeprefix("held: ") if action == "hold" else reasons[0]
+    return one_line(f"{action}: {told}")
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+
+
+def tell_decision(stored: StoredDecision, voice: Voice) -> None:
+    """One decision in full: what was measured, every reason in the order in which it was weighed, what followed."""
+    report = stored.report
+    voice.say(f"{report.window.end}, champion {report.champion}: {stored.decision.action}", "bold")
+    rows = f"{report.rows:,} bookings made {report.window}"
+    voice.tell(f"{rows}, against {report.reference_rows:,} that the champion was trained on", "  ")
+    _tell_reasons(stored, voice)
+    followed = "nothing was asked for" if stored.request_id is None else f"retrain request {stored.request_id}"
+    voice.tell(f"{followed}; report {stored.report_id}, recorded {stored.recorded_at:%Y-%m-%d %H:%M} UTC", "  ")
+
+
+def decision_in_brief(stored: StoredDecision) -> dict[str, object]:
+    """A decision for programs; `--decision` gives all that was measured."""
+    return {
+        "report_id": stored.report_id,
+        "window": stored.report.window,
+        "evidence": stored.report.evidence(),
+        "action": stored.decision.action,
+        "reasons": stored.decision.reasons,
+        "request_id": stored.request_id,
+        "recorded_at": stored.recorded_at,
+    }
 
 
 def _tell_making(found: Explanation, address: str | None, voice: Voice) -> None:

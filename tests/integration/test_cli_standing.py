@@ -312,6 +312,7 @@ def test_a_version_is_explained_from_the_report_that_asked_for_it_to_what_it_is_
         "trial of challenger 2 against champion 1, opened 2016-02-07: promoted",
         "bounds +0.",
         "probation of champion 2 against its predecessor 1, opened 2016-02-28: running",
+        "What was decided while it was champion nothing yet: the monitor looked at no window",
         "What became of it",
         "2016-02-07 became challenger (epoch 2, challenger stands, by the gate): drift confirmed",
         "2016-02-28 became champion (epoch 3, promoted, by the trial): challenger 2 is better",
@@ -323,6 +324,75 @@ def test_a_version_is_explained_from_the_report_that_asked_for_it_to_what_it_is_
     assert max(map(len, told.splitlines())) <= 100
     assert found["report"]["report_id"] == "report" and found["served"] > 1_000
     assert "2016-02-28 gave way to version 2" in " ".join(run("explain", "1").out.split())
+
+
+def looks(home: Path, count: int) -> list[str]:
+    """Weekly decisions about champion 1 after the one of `tried_home`; returns the last days of their windows."""
+    app, now = application(home), datetime(2026, 5, 1, tzinfo=UTC)
+    calm = Signal("column drift", 0.1, 0.5, Verdict.OK, 1.0, 900)
+    ends = [SECOND + timedelta(days=7 * (n + 1)) for n in range(count)]
+    with app.store.begin() as work:
+        for number, end in enumerate(ends):
+            window = Window(end - timedelta(days=27), end)
+            report = MonitorReport("1", window, 900, 5_000, (calm,))
+            quiet = Decision(Action.NONE, ("evidence 0.00 of 0.75 needed: no alarm", "champion is 30 days old"))
+            held = Decision(Action.HOLD, ("evidence 0.80 of 0.75 needed", f"held: {'a long wait ' * 20}"))
+            decision = quiet if number % 2 else held
+            work.add_decision(StoredDecision(f"report-{end}", report, decision, None, now))
+        work.commit()
+    return [str(end) for end in ends]
+
+
+def test_every_decision_about_a_champion_is_told_in_a_line_also_that_nothing_is_to_do(run: Run, home: Path) -> None:
+    ends = looks(home, 2)
+    lines = run("explain", "1").out.splitlines()
+    told = lines[lines.index("What was decided while it was champion") + 1 :]
+    assert told[0] == "  2016-02-07  retrain: drift confirmed: evidence 0.82 of 0.75 needed"
+    assert told[1].startswith(f"  {ends[0]}  hold: a long wait") and len(told[1]) == 100 and told[1].endswith("…")
+    assert told[2] == f"  {ends[1]}  none: evidence 0.00 of 0.75 needed: no alarm"
+    assert told[3] == f"  in full: cancellations explain 1 --decision {ends[1]}"
+    found = run("explain", "1", "--json").json["decisions"]
+    assert [(d["window"]["end"], d["action"]) for d in found] == [
+        ("2016-02-07", "retrain: drift confirmed"),
+        (ends[0], "hold"),
+        (ends[1], "none"),
+    ]
+    assert found[0]["request_id"] == "2016-02-07-drift" and found[2]["request_id"] is None
+    assert found[2]["reasons"] == ["evidence 0.00 of 0.75 needed: no alarm", "champion is 30 days old"]
+    assert "What was decided while it was champion\n  nothing: it was never champion" in run("explain", "2").out
+
+
+def test_of_many_decisions_the_last_are_told_and_all_when_asked(run: Run, home: Path) -> None:
+    ends = looks(home, 20)
+    last, every = run("explain", "1").out, run("explain", "1", "--all").out
+    assert "  8 earlier: cancellations explain 1 --all" in last
+    assert [end for end in ends if f"  {end}  " in last] == ends[-13:]
+    assert [end for end in ends if f"  {end}  " in every] == ends
+    assert "earlier: " not in every
+
+
+@pytest.mark.parametrize("name", ["2016-02-07", "report"])
+def test_a_decision_is_told_in_full_by_its_day_or_its_report(run: Run, home: Path, name: str) -> None:
+    told = run("explain", "1", "--decision", name).out
+    order = [
+        "2016-02-07, champion 1: retrain: drift confirmed",
+        f"1,234 bookings made {WINDOW}, against 5,000 that the champion was trained on",
+        "matured excess loss 0.033 of 0.02 alarm",
+        "evidence 0.82 of 0.75 needed",
+        "2 of the last 3 windows drifted",
+        "retrain request 2016-02-07-drift; report report, recorded 2026-05-01 00:00 UTC",
+    ]
+    places = [" ".join(told.split()).find(each) for each in order]
+    assert -1 not in places and places == sorted(places)
+    found = run("explain", "1", "--decision", name, "--json").json
+    assert [signal["name"] for signal in found["report"]["signals"]] == ["domain classifier", "matured excess loss"]
+
+
+def test_a_decision_that_was_never_taken_is_bad_input_that_names_the_last_ones(run: Run, home: Path) -> None:
+    asked = run("explain", "1", "--decision", "2016-02-08")
+    assert asked.code == 2
+    assert "window that ends on, '2016-02-08'; the last ones are of 2016-02-07." in " ".join(asked.err.split())
+    assert "there is none." in " ".join(run("explain", "2", "--decision", "2016-02-07").err.split())
 
 
 def test_a_version_that_was_registered_by_hand_is_explained_by_what_is_known(run: Run, home: Path) -> None:

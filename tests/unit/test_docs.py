@@ -128,6 +128,7 @@ def test_the_evidence_rule_in_the_page_is_the_default_policy() -> None:
         f"A champion of {policy.calendar_floor_days} days",
         f"for {policy.cooldown_days} days after the last request",
         f"after {policy.budget} requests within {policy.budget_days} days",
+        f"until {policy.min_new_labels} new outcomes are final",
     ):
         assert sentence in told
 

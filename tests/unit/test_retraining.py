@@ -33,6 +33,7 @@ POLICY = RetrainPolicy(
     cooldown_days=28,
     budget=2,
     budget_days=365,
+    min_new_labels=400,
 )
 TODAY = date(2016, 9, 1)
 YOUNG = TODAY - timedelta(days=30)
@@ -65,7 +66,8 @@ UNKNOWN = report(signal(Verdict.NOT_EVALUATED))
 def decide(
     now: MonitorReport, evidence: Sequence[float | None] = (), trained: date = YOUNG, **history: Any
 ) -> Decision:
-    return decide_retrain(now, RetrainHistory(trained, tuple(evidence), **history), POLICY)
+    known = {"matured_since": POLICY.min_new_labels} | history
+    return decide_retrain(now.signals, RetrainHistory(trained, tuple(evidence), **known), POLICY, TODAY)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,7 @@ def test_confirmed_drift_of_an_old_champion_is_called_drift() -> None:
             {"requested_on": (TODAY - timedelta(days=364), TODAY - timedelta(days=100))},
             "2 requests in 365 days, the budget is 2",
         ),
+        ({"matured_since": 399}, "399 new outcomes are too few to learn from, of 400"),
     ],
 )
 @pytest.mark.parametrize(("now", "trained"), [(DRIFTED, YOUNG), (CALM, OLD)])
@@ -131,9 +134,11 @@ def test_a_rule_holds_back_what_would_be_retrained_and_says_so(
         {"requested_on": (TODAY - timedelta(days=28),)},  # the cooldown has passed
         {"rolled_back_on": TODAY - timedelta(days=28)},
         {"requested_on": (TODAY - timedelta(days=365), TODAY - timedelta(days=100))},  # the budget's period has
+        {"matured_since": 400},
+        {"matured_since": None},  # nobody counted
     ],
 )
-def test_limits_end_on_their_day(history: dict[str, Any]) -> None:
+def test_limits_end_where_they_say(history: dict[str, Any]) -> None:
     assert decide(DRIFTED, (1.0,), **history).action is Action.RETRAIN_DRIFT
 
 
@@ -147,11 +152,14 @@ def test_there_is_nothing_to_hold_without_a_reason_to_retrain() -> None:
     assert decide(CALM, paused="stocktaking", pending="request 7").action is Action.NONE
 
 
-def test_every_decision_tells_evidence_confirmation_and_age() -> None:
-    evidence, confirmation, age = decide(DRIFTED, (1.0,)).reasons
+def test_every_decision_tells_evidence_confirmation_age_and_what_is_new() -> None:
+    evidence, confirmation, age, news = decide(DRIFTED, (1.0,), matured_since=1_234).reasons
     assert "column drift 0.900 >= 0.5" in evidence
     assert confirmation.startswith("2 of the last 2 windows drifted")
     assert age == "champion is 30 days old (calendar floor: 91)"
+    assert news == "1,234 outcomes became final since it was trained (needed: 400)"
+    assert decide(CALM, matured_since=3).reasons[-1].startswith("3 outcomes became final")
+    assert decide(CALM, matured_since=None).reasons[-1].endswith("since it was trained is not known")
 
 
 def test_an_unevaluated_window_tells_why() -> None:
@@ -213,8 +221,9 @@ def test_a_signal_watches_from_nine_tenths_and_alarms_from_its_threshold(value: 
     st.none() | st.dates(TODAY - timedelta(days=60), TODAY),
     st.none() | st.just("request 7"),
     st.none() | st.just("stocktaking"),
+    st.none() | st.integers(0, 800),
 )
-def test_nothing_is_retrained_while_paused_pending_cooling_or_over_budget(
+def test_nothing_is_retrained_while_paused_pending_cooling_over_budget_or_without_news(
     now: MonitorReport,
     evidence: list[float | None],
     trained: date,
@@ -222,17 +231,25 @@ def test_nothing_is_retrained_while_paused_pending_cooling_or_over_budget(
     rolled_back_on: date | None,
     pending: str | None,
     paused: str | None,
+    matured_since: int | None,
 ) -> None:
     history = RetrainHistory(
-        trained, tuple(evidence), tuple(requested_on), rolled_back_on=rolled_back_on, pending=pending, paused=paused
+        trained,
+        tuple(evidence),
+        tuple(requested_on),
+        rolled_back_on=rolled_back_on,
+        pending=pending,
+        paused=paused,
+        matured_since=matured_since,
     )
-    decision = decide_retrain(now, history, POLICY)
+    decision = decide_retrain(now.signals, history, POLICY, TODAY)
     if decision.action.retrains:
         assert pending is None
         assert paused is None
         assert all((TODAY - d).days >= POLICY.cooldown_days for d in requested_on)
         assert rolled_back_on is None or (TODAY - rolled_back_on).days >= POLICY.cooldown_days
         assert sum((TODAY - d).days < POLICY.budget_days for d in requested_on) < POLICY.budget
-    free = replace(history, requested_on=(), rolled_back_on=None, pending=None, paused=None)
-    held = decide_retrain(now, free, POLICY).action.retrains and not decision.action.retrains
+        assert matured_since is None or matured_since >= POLICY.min_new_labels
+    free = replace(history, requested_on=(), rolled_back_on=None, pending=None, paused=None, matured_since=None)
+    held = decide_retrain(now.signals, free, POLICY, TODAY).action.retrains and not decision.action.retrains
     assert (decision.action is Action.HOLD) is held

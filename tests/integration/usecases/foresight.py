@@ -54,7 +54,9 @@ CHEAP, DEAR = 80.0, 120.0
 GATE = GatePolicy(backtest_days=14, min_rows=4, min_skill=-1_000.0, tolerance=1.5)
 TRAINING = replace(POLICY, gate=GATE, max_attempts=2)
 # Each drifted window asks, unless a rule forbids it.
-EAGER = RetrainPolicy(confirm_k=1, confirm_n=1, cooldown_days=1, budget=1_000, calendar_floor_days=10_000)
+EAGER = RetrainPolicy(
+    confirm_k=1, confirm_n=1, min_new_labels=0, cooldown_days=1, budget=1_000, calendar_floor_days=10_000
+)
 
 
 def bookings() -> pd.DataFrame:

@@ -77,7 +77,7 @@ def drifted(serving: World) -> World:
     """An event and a mail wait."""
     end = FIRST + WEEK
     looked = serving.monitor(
-        GivenMonitor([end]), until=end, after=FIRST, policy=RetrainPolicy(confirm_k=1, confirm_n=1)
+        GivenMonitor([end]), until=end, after=FIRST, policy=RetrainPolicy(confirm_k=1, confirm_n=1, min_new_labels=0)
     )
     assert looked.acted is not None
     return serving

@@ -23,7 +23,7 @@ SMALL = replace(POLICY, gate=GatePolicy(backtest_days=28, min_rows=100))
 def test_a_version_is_explained_from_the_drift_that_asked_for_it_to_its_rollback(contest: World) -> None:
     foretell(contest, v1=BLIND)
     drifted = day(20)
-    knobs = RetrainPolicy(confirm_k=1, confirm_n=1)
+    knobs = RetrainPolicy(confirm_k=1, confirm_n=1, min_new_labels=0)
     report = contest.monitor(GivenMonitor([drifted]), until=drifted, after=day(13), policy=knobs).acted
     assert report is not None
     with contest.store.begin() as work:
@@ -62,6 +62,8 @@ def test_a_version_is_explained_from_the_drift_that_asked_for_it_to_its_rollback
     assert found.served == 0
 
     other = contest.explain("1", day(60))
+    assert found.decisions == () and other.decisions == (report,)
+    assert other.decided(report.report_id) == other.decided(str(drifted)) == report
     assert (other.role, other.report, other.request) == ("champion", None, None)
     assert other.served == len(contest.served(day(60)))
     assert [row.change for row in other.ledger] == [Change.FIRST, Change.PROMOTED, Change.ROLLED_BACK]

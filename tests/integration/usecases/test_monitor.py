@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from threading import Barrier
@@ -23,7 +23,7 @@ from cancellations.errors import Refused
 from cancellations.ports import Observation, StoredDecision
 
 W1, W2, W3, W4 = (FIRST + n * WEEK for n in (1, 2, 3, 4))  # last days of windows
-AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1)
+AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1, min_new_labels=0)
 
 
 def decisions(world: World) -> list[StoredDecision]:
@@ -75,7 +75,9 @@ def test_evidentlys_page_of_a_decision_to_act_is_kept_with_the_champion_and_of_o
 
 
 def test_an_old_champion_is_retrained_on_the_calendar_and_the_event_says_so(serving: World) -> None:
-    looked = serving.monitor(GivenMonitor(), until=W3, after=FIRST, policy=RetrainPolicy(calendar_floor_days=14))
+    looked = serving.monitor(
+        GivenMonitor(), until=W3, after=FIRST, policy=RetrainPolicy(calendar_floor_days=14, min_new_labels=0)
+    )
     assert [d.decision.action for d in looked.decisions] == [Action.NONE, Action.RETRAIN_CALENDAR]
     assert serving.topics() == [("event", RetrainDue.topic), ("mail", RetrainDue.topic)]
     assert requests(serving)[0].as_of == W2
@@ -203,6 +205,19 @@ def test_it_holds_while_paused_and_goes_on_after(serving: World) -> None:
 def test_without_a_champion_looking_is_refused_with_the_way_out(loaded: World) -> None:
     with pytest.raises(Refused, match=r"no champion to watch.*cancellations retrain"):
         loaded.monitor(GivenMonitor(), until=FIRST)
+
+
+def test_it_holds_until_enough_outcomes_became_final_since_the_training(trained: World) -> None:
+    with trained.store.begin() as work:
+        final = maturity(work.history(booked_until=W2, known_until=W2), POLICY.labels)
+    new = [((final > pd.Timestamp(FIRST)) & (final <= pd.Timestamp(end))).sum() for end in (W1, W2)]
+    assert 0 < new[0] < new[1]
+    watch, policy = GivenMonitor([W1, W2]), replace(AT_ONCE, min_new_labels=int(new[1]))
+    held, acted = trained.monitor(watch, until=W2, after=FIRST, policy=policy).decisions
+    assert held.decision.action is Action.HOLD
+    assert held.decision.reasons[-1] == f"held: {new[0]:,} new outcomes are too few to learn from, of {new[1]:,}"
+    assert acted.decision.action is Action.RETRAIN_DRIFT
+    assert f"{new[1]:,} outcomes became final since it was trained (needed: {new[1]:,})" in acted.decision.reasons
 
 
 # --- what it looks at -----------------------------------------------------------------------------

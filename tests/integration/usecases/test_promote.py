@@ -32,7 +32,7 @@ from cancellations.store import SqlStore, open_store
 from cancellations.usecases.promote import Takeover
 from cancellations.usecases.trial import Looked
 
-AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1)
+AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1, min_new_labels=0)
 
 
 @dataclass
@@ -311,7 +311,7 @@ def test_a_worse_champion_is_rolled_back_by_itself_and_promotions_need_a_person(
 def test_after_a_rollback_drift_holds_for_its_cooldown(promoted: World) -> None:
     promoted.roll_back(day(3))
     soon, later = day(7), day(49)
-    knobs = RetrainPolicy(confirm_k=1, confirm_n=1, cooldown_days=28)
+    knobs = RetrainPolicy(confirm_k=1, confirm_n=1, min_new_labels=0, cooldown_days=28)
     held = promoted.monitor(GivenMonitor([soon]), until=soon, after=TRAINED, policy=knobs)
     assert held.decisions[-1].decision.action is Action.HOLD
     assert f"{day(3)}" in held.decisions[-1].decision.reasons[-1]

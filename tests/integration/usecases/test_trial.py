@@ -46,7 +46,7 @@ from cancellations.errors import BadInput, Refused, ServiceDown
 from cancellations.store.tables import outcomes, predictions
 from cancellations.usecases.trial import ask, compare, score_challenger
 
-AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1)
+AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1, min_new_labels=0)
 
 
 def the_trial(world: World, trial: Trial) -> Trial:

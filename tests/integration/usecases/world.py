@@ -330,7 +330,7 @@ class World:
             until=until,
             rhythm=Rhythm(window_days=14, step_days=7),
             rule=POLICY.labels,
-            policy=policy or RetrainPolicy(),
+            policy=policy or RetrainPolicy(min_new_labels=0),
             clock=self.clock,
         )
 
