@@ -30,6 +30,7 @@ from cancellations.ports import (
     QuarantineState,
     Source,
     StoredDecision,
+    Trainer,
 )
 from cancellations.registry import MlflowRegistry
 from cancellations.settings import Settings
@@ -92,6 +93,11 @@ def registry(settings: Settings) -> MlflowRegistry:
         restore=Model,
         trusted=TRUSTED_TYPES,
     )
+
+
+def trainer() -> Trainer:
+    """What fits models, for whoever has no house to run."""
+    return GradientBoosting()
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module="mlflow")
 import mlflow
 import mlflow.data.pandas_dataset
 import pandas as pd
+from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -89,6 +90,25 @@ def code_version() -> str:
     for path in sorted(package.rglob("*.py")):
         source.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return f"{__version__}+{source.hexdigest()[:12]}"
+
+
+class _Training(PandasDataset):
+    """Training data as MLflow shows them. Types are read off the columns; MLflow would look at each value."""
+
+    @classmethod
+    def of(cls, training: pd.DataFrame, data_digest: str) -> _Training:
+        told = mlflow.data.pandas_dataset.from_pandas(training.iloc[:0])
+        return cls(training, told.source, targets="label", name="bookings", digest=data_digest)
+
+    @cached_property
+    def schema(self) -> Schema:
+        return Schema([ColSpec(_kind(dtype), str(name), required=False) for name, dtype in self.df.dtypes.items()])
+
+
+def _kind(dtype: Any) -> str:
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return "datetime"
+    return "double" if pd.api.types.is_numeric_dtype(dtype) else "string"
 
 
 class MlflowRegistry:
@@ -194,10 +214,7 @@ class MlflowRegistry:
             training = Path(folder) / "training.parquet"
             candidate.training.to_parquet(training, index=False)
             mlflow.log_artifact(str(training), "data")
-            dataset = mlflow.data.pandas_dataset.from_pandas(
-                candidate.training, name="matured bookings", targets="label", digest=data_digest
-            )
-            mlflow.log_input(dataset, context="training")
+            mlflow.log_input(_Training.of(candidate.training, data_digest), context="training")
             mlflow.log_text("\n".join(candidate.reasons), "gate.txt")
             mlflow.log_text(environment(), "environment.txt")
             card = self._card(candidate, data_digest)

@@ -305,7 +305,9 @@ def fit_version(
         matured_on=labels.maturity(bookings.history, bookings.rule),
         label=np.where(ripe, bookings.label(as_of), np.nan),
     )
-    return model, training.iloc[used].reset_index(drop=True)
+    # As text and not as objects: what a table holds is then told at once, without looking at each value.
+    text = dict.fromkeys(training.select_dtypes(object).columns, "str")
+    return model, training.iloc[used].reset_index(drop=True).astype(text)
 
 
 def _described(recipe: Recipe) -> dict[str, Any]:

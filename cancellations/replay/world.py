@@ -1,0 +1,94 @@
+"""The bookings of a replay, loaded by the rules of a real load, with features as of each booking's own day."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from cancellations.bootstrap import App, database_of, open_source
+from cancellations.domain.labels import LabelRule
+from cancellations.errors import BadInput
+from cancellations.settings import Settings
+from cancellations.usecases.point_in_time import as_scored
+
+HISTORY, BUILT, RAW, MADE = "history.parquet", "features.parquet", "raw.parquet", "world.json"
+
+
+@dataclass(frozen=True)
+class World:
+    """Bookings in order of booking, and how they ended; `built` their features, `raw` what the source said.
+
+    All three have one row for each booking and one order. A booking's features hold what could be known when
+    it was made, so they are the same on whatever day of the replay they are asked for.
+    """
+
+    history: pd.DataFrame
+    built: pd.DataFrame
+    raw: pd.DataFrame
+    rule: LabelRule
+    digest: str
+
+    @property
+    def span(self) -> tuple[date, date]:
+        booked_on = self.history["booked_on"]
+        return booked_on.min().date(), booked_on.max().date()
+
+    def rows(self, after: date, until: date) -> slice:
+        """Positions of the bookings made in `(after, until]`."""
+        booked_on = self.history["booked_on"]
+        first, last = booked_on.searchsorted([pd.Timestamp(after), pd.Timestamp(until)], side="right")
+        return slice(int(first), int(last))
+
+
+def build_world(
+    locator: str, settings: Settings, folder: Path, mapping: Path | None = None, say: Callable[[str], None] = print
+) -> World:
+    """Loads a source into a store of its own in `folder`; the same source again is read from there.
+
+    Raises `BadInput` where the folder holds another source's bookings.
+    """
+    source = open_source(locator, settings, mapping)
+    made = {"source": source.name, "fingerprint": source.fingerprint(), "rule": repr(settings.labels)}
+    if (folder / MADE).exists():
+        if json.loads((folder / MADE).read_text()) != made:
+            raise BadInput(f"{folder} holds a replay of other bookings or labels; name another folder, or delete it")
+        return open_world(folder, settings.labels)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Nothing that a house's settings say of its databases concerns this one.
+    own = settings.model_copy(update={"home": folder, "database_url": "", "watch": None})
+    database_of(own).upgrade()
+    app = App(own)
+    say(f"loading {source.name}")
+    counted = app.ingest(source, until=date.max)
+    say(f"{counted.counts.loaded:,} bookings; {counted.counts.quarantined:,} rows in quarantine")
+    with app.store.begin() as work:
+        history = work.history(booked_until=date.max, known_until=date.max)
+        built = as_scored(work, history, settings.labels)
+    told = [
+        batch.raw.assign(reservation_id=batch.reservations["reservation_id"])
+        for batch in source.batches()
+        if batch.reservations is not None
+    ]
+    raw = pd.concat(told).drop_duplicates("reservation_id", keep="last").set_index("reservation_id")
+    raw = raw.reindex(history["reservation_id"]).reset_index(drop=True)
+    history.to_parquet(folder / HISTORY)
+    built.to_parquet(folder / BUILT)
+    raw.astype(object).where(raw.notna(), None).astype("str").to_parquet(folder / RAW)
+    # Last: it says that the others are whole.
+    (folder / MADE).write_text(json.dumps(made, indent=1))
+    return open_world(folder, settings.labels)
+
+
+def open_world(folder: Path, rule: LabelRule) -> World:
+    """The world that `build_world` left in a folder."""
+    history, built, raw = (pd.read_parquet(folder / name) for name in (HISTORY, BUILT, RAW))
+    for name in built.columns:
+        if not pd.api.types.is_numeric_dtype(built[name]):
+            built[name] = built[name].astype(object)
+    digest = pd.util.hash_pandas_object(history, index=False).sum()
+    return World(history, built, raw, rule, f"{int(digest) & 0xFFFFFFFFFFFF:012x}")
