@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -25,6 +25,7 @@ from cancellations.ports import (
     Load,
     Mailer,
     Monitor,
+    Observation,
     Pictures,
     Quarantined,
     QuarantineState,
@@ -59,7 +60,9 @@ from cancellations.usecases import score as score_
 from cancellations.usecases import status as status_
 from cancellations.usecases import trial as trial_
 from cancellations.usecases.training import Tools, TrainingPolicy
+from monitoring.drift import dataset_share
 from monitoring.plots import ReportPictures
+from monitoring.replay_plot import draw as _draw_replay
 from monitoring.report import EvidentlyMonitor
 
 
@@ -95,6 +98,16 @@ def registry(settings: Settings) -> MlflowRegistry:
     )
 
 
+def draw_replay(
+    weekly: pd.DataFrame,
+    days: Mapping[str, Sequence[date]],
+    baseline: str,
+    signals: Mapping[date, Mapping[str, float]],
+) -> bytes:
+    """PNG of a replay, as `monitoring.replay_plot` tells."""
+    return _draw_replay(weekly, days, baseline, signals)
+
+
 def trainer() -> Trainer:
     """What fits models, for whoever has no house to run."""
     return GradientBoosting()
@@ -122,6 +135,10 @@ class App:
     @cached_property
     def watch(self) -> Monitor:
         return EvidentlyMonitor(self.settings.monitor)
+
+    def dataset_share(self, observation: Observation) -> float | None:
+        """Share of columns that drifted by Evidently's own defaults, for comparisons: no decision of ours asks it."""
+        return dataset_share(observation.reference, observation.current, self.settings.monitor.sample_rows)
 
     @cached_property
     def pictures(self) -> Pictures:

@@ -97,7 +97,7 @@ class _Training(PandasDataset):
 
     @classmethod
     def of(cls, training: pd.DataFrame, data_digest: str) -> _Training:
-        told = mlflow.data.pandas_dataset.from_pandas(training.iloc[:0])
+        told = mlflow.data.pandas_dataset.from_pandas(training.iloc[:0], digest=data_digest)
         return cls(training, told.source, targets="label", name="bookings", digest=data_digest)
 
     @cached_property

@@ -12,7 +12,18 @@ from typer.core import TyperGroup
 
 from cancellations import __version__
 from cancellations.errors import CancellationsError
-from deployments.commands import asking, champion, database, loop, mapping, quarantine, running, scores, switches
+from deployments.commands import (
+    asking,
+    champion,
+    database,
+    loop,
+    mapping,
+    quarantine,
+    replaying,
+    running,
+    scores,
+    switches,
+)
 
 EXIT_CODES = "Exit codes: 0 done, 1 refused by a rule, 2 usage or bad input, 3 a service is down, 130 Ctrl-C."
 STOPPED = 130
@@ -46,6 +57,7 @@ app = typer.Typer(
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Begin and run": (running.init, running.up, running.demo),
     "The loop, step by step": (loop.ingest, loop.score, loop.monitor, loop.retrain, champion.trial),
+    "Look back": (replaying.replay,),
     "Ask": (asking.status, asking.history, asking.explain),
     "Decide": (
         champion.promote,

@@ -82,9 +82,37 @@ def _method(column: str, features: FeatureSet) -> tuple[str, float]:
     return NUMBERS if column in features.numeric else CATEGORIES
 
 
+def dataset_share(reference: pd.DataFrame, current: pd.DataFrame, sample_rows: int) -> float | None:
+    """Share of columns that drifted by the methods and thresholds that Evidently chooses itself, as its preset
+    counts them; None when no column could be compared."""
+    from evidently.metrics import DriftedColumnsCount
+
+    features = watched(reference, current)
+    before, after = (sample(clean(side, features), sample_rows) for side in (reference, current))
+    evaluated = [name for name in features.names if not obstacle(before, after, name)]
+    if not evaluated:
+        return None
+    snapshot = _report(before, after, evaluated, features, [DriftedColumnsCount(columns=evaluated)])
+    (result,) = (r for r in snapshot.metric_results.values() if hasattr(r, "share"))
+    return float(result.share.value)
+
+
 def _run(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], features: FeatureSet) -> Any:
-    from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
+
+    pinned = {c: _method(c, features) for c in columns}
+    metrics = [ValueDrift(column=c, method=method, threshold=threshold) for c, (method, threshold) in pinned.items()]
+    return _report(reference, current, columns, features, metrics)
+
+
+def _report(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    columns: Sequence[str],
+    features: FeatureSet,
+    metrics: Sequence[Any],
+) -> Any:
+    from evidently import DataDefinition, Dataset, Report
 
     pairs = {name: comparable(reference[name], current[name]) for name in columns}
     definition = DataDefinition(
@@ -99,9 +127,7 @@ def _run(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str],
         )
         for side in (0, 1)
     )
-    pinned = {c: _method(c, features) for c in columns}
-    metrics = [ValueDrift(column=c, method=method, threshold=threshold) for c, (method, threshold) in pinned.items()]
-    return Report(metrics, include_tests=True).run(after, before)
+    return Report(list(metrics), include_tests=True).run(after, before)
 
 
 def _scores(snapshot: Any) -> dict[str, tuple[float, bool]]:

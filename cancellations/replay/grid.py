@@ -51,6 +51,9 @@ class Grid:
     def task(self, competitor: Competitor, as_of: date, until: date, *, watched: bool = False) -> Task:
         return Task(competitor, as_of, until, self._seed, watched)
 
+    def has(self, task: Task) -> bool:
+        return task.place(self._folder).exists()
+
     def make(self, tasks: Sequence[Task], on_done: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Makes what lacks. A run that was stopped goes on where it was: a fit is kept as soon as it is made."""
         lacking = [task for task in tasks if not task.place(self._folder).exists()]

@@ -135,11 +135,12 @@ class Watch:
     def __init__(
         self, monitor: Monitor, flag: Callable[[Observation], float | None], folder: Path, window_days: int
     ) -> None:
-        self._monitor, self._flag, self._folder, self._window_days = monitor, flag, folder / "signals", window_days
+        self.folder = folder
+        self._monitor, self._flag, self._window_days = monitor, flag, window_days
 
     def signals(self, context: Context, trained: date, day: date) -> tuple[Signal, ...]:
         kind = context.competitor.name.replace("/", "-")
-        place = self._folder / f"{kind}-{trained}-{day}-seed{context.seed}.json"
+        place = self.folder / "signals" / f"{kind}-{trained}-{day}-seed{context.seed}.json"
         if not place.exists():
             observation = observe(context, trained, day, self._window_days)
             report = self._monitor.measure(observation).report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
@@ -12,11 +12,13 @@ import pandas as pd
 
 from cancellations.bootstrap import App, database_of, open_source
 from cancellations.domain.labels import LabelRule
+from cancellations.domain.reservation import COLUMNS, Column
 from cancellations.errors import BadInput
 from cancellations.settings import Settings
 from cancellations.usecases.point_in_time import as_scored
 
-HISTORY, BUILT, RAW, MADE = "history.parquet", "features.parquet", "raw.parquet", "world.json"
+HISTORY, BUILT, RAW = "history.parquet", "features.parquet", "raw.parquet"
+EXTRAS, MADE = "extras.json", "world.json"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class World:
     raw: pd.DataFrame
     rule: LabelRule
     digest: str
+    extras: tuple[Column, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What a booking brings: the canonical columns, and those that its mapping declares."""
+        return (*COLUMNS, *self.extras)
 
     @property
     def span(self) -> tuple[date, date]:
@@ -69,6 +77,7 @@ def build_world(
     with app.store.begin() as work:
         history = work.history(booked_until=date.max, known_until=date.max)
         built = as_scored(work, history, settings.labels)
+        extras = work.extra_columns()
     told = [
         batch.raw.assign(reservation_id=batch.reservations["reservation_id"])
         for batch in source.batches()
@@ -80,6 +89,7 @@ def build_world(
     built.to_parquet(folder / BUILT)
     raw.astype(object).where(raw.notna(), None).astype("str").to_parquet(folder / RAW)
     # Last: it says that the others are whole.
+    (folder / EXTRAS).write_text(json.dumps([asdict(column) for column in extras]))
     (folder / MADE).write_text(json.dumps(made, indent=1))
     return open_world(folder, settings.labels)
 
@@ -90,5 +100,6 @@ def open_world(folder: Path, rule: LabelRule) -> World:
     for name in built.columns:
         if not pd.api.types.is_numeric_dtype(built[name]):
             built[name] = built[name].astype(object)
+    extras = tuple(Column(**column) for column in json.loads((folder / EXTRAS).read_text()))
     digest = pd.util.hash_pandas_object(history, index=False).sum()
-    return World(history, built, raw, rule, f"{int(digest) & 0xFFFFFFFFFFFF:012x}")
+    return World(history, built, raw, rule, f"{int(digest) & 0xFFFFFFFFFFFF:012x}", extras)

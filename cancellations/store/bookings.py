@@ -203,8 +203,10 @@ class Bookings(BulkTransaction):
         return pd.concat(parts, ignore_index=True).astype({"lag": "int64", "bookings": "int64"})
 
     def books(self, reservations: pd.DataFrame, before: date) -> pd.DataFrame:
+        dates = {name: "datetime64[us]" for name in ("arrival_on", "moved_on")}
+        types = dates | dict.fromkeys(BOOKS[4:], "int64")
         if reservations.empty:
-            return pd.DataFrame(columns=list(BOOKS))
+            return pd.DataFrame(columns=list(BOOKS)).astype(types)
         first, last = reservations["arrival_on"].min(), reservations["arrival_on"].max()
         months = (first.replace(day=1).date(), (last + pd.offsets.MonthEnd(0)).date())
         # Nothing asks what was moved on which day before the first of these bookings was made.

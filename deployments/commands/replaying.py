@@ -1,0 +1,120 @@
+"""`cancellations replay`: what policies and recipes would have done with bookings of the past."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cancellations.errors import BadInput
+from deployments.commands.options import Json, day
+from deployments.console import Voice, plain
+
+if TYPE_CHECKING:
+    from cancellations.replay.session import Replayed
+
+POLICIES = ("static", "quarterly", "monthly", "weekly", "ours")
+Day = typer.Option(formats=["%Y-%m-%d"])
+
+
+def replay(
+    source: Annotated[
+        str | None, typer.Argument(help="A table of reservations and outcomes. Default: the public hotel file.")
+    ] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The first champion is trained on it.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="The last bookings are made on it.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help=f"When to retrain; may be repeated. Default: {', '.join(POLICIES)}.")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="What to fit, may be repeated: recipes, 'label known', 'article'. Default: the settings'."),
+    ] = None,
+    recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Each also with a daily shift.")] = False,
+    mapping: Annotated[Path | None, typer.Option(help="What the columns mean. Default: as `ingest` finds it.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where fits are kept; a replay goes on there.")] = Path("replay"),
+    workers: Annotated[int, typer.Option(min=1, help="Processes that fit and measure.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of fits, samples and chance.")] = 20,
+    random_timings: Annotated[int, typer.Option("--random", min=0, help="Random timings to compare with.")] = 600,
+    as_json: Json = False,
+) -> None:
+    """Replay the past: each policy retrains as it would have, each booking is scored by the model of its day.
+
+    Switches at once, without trial and probation. Writes replay.json, replay.csv and replay.png to the folder.
+
+    Example: cancellations replay bookings.csv --from 2016-04-04 --to 2017-02-26 --policy ours --policy monthly
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cancellations import settings as settings_module
+    from cancellations.replay.session import PUBLIC_WINDOWS, Order, default_span, save
+    from cancellations.replay.session import replay as run
+
+    voice = Voice()
+    settings = settings_module.load()
+    say = voice.say if not as_json else (lambda text: None)
+    locator, span = default_span(source, day(first), day(until), settings, mapping, folder, say)
+    names = recipe or list(settings.retrain.recipes)
+    entries = tuple((p, r) for r in names for p in (policy or POLICIES))
+    windows = tuple(w for w in PUBLIC_WINDOWS if source is None and span.first <= w.first and w.last <= span.until)
+    order = Order(span, entries, recalibrate, windows, seed, workers, random_timings)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=voice.console, transient=True, disable=as_json) as progress:
+        fits, played = progress.add_task("fits", total=None), progress.add_task("policies", total=len(entries))
+        found = run(
+            locator,
+            order,
+            settings,
+            folder,
+            mapping,
+            say=say,
+            on_fit=lambda done, of: progress.update(fits, completed=done, total=of),
+            on_entry=lambda one: progress.advance(played),
+        )
+    written = save(found, folder)
+    if as_json:
+        typer.echo(json.dumps(plain(found.plain()), indent=2))
+        return
+    tell(found, voice)
+    for path in written:
+        voice.fact("written", str(path))
+
+
+def tell(found: Replayed, voice: Voice) -> None:
+    """Tables of the windows, best entry first."""
+    from rich.table import Table
+
+    for window in dict.fromkeys(row.window for row in found.rows):
+        rows = sorted((r for r in found.rows if r.window == window), key=lambda r: r.loss.value)
+        table = Table(title=f"bookings made {window}: {rows[0].bookings:,}", title_justify="left", box=None)
+        for name in ("policy, recipe", "retrains", "log loss", "against static", "share of weekly", "luck"):
+            table.add_column(name, justify="left" if name == "policy, recipe" else "right")
+        for row in rows:
+            table.add_row(
+                row.entry,
+                str(row.retrains),
+                f"{row.loss.value:.4f}",
+                f"{-row.gain.value:+.4f} [{-row.gain.high:+.4f}, {-row.gain.low:+.4f}]",
+                f"{row.share.value:.2f} [{row.share.low:.2f}, {row.share.high:.2f}]",
+                "" if row.luck is None else f"{row.luck:.0%}",
+            )
+        voice.say("")
+        voice.console.print(table)
+    voice.say("")
+    voice.tell(
+        f"share of weekly: of what {found.facts['yardstick']} gains over never retraining when it is retrained every"
+        " week; luck: share of random timings with as many retrains that did worse (50 % is chance). Intervals:"
+        " 95 %, blocks of four weeks drawn anew."
+    )
+
+
+def require_days(first: datetime | None, until: datetime | None) -> None:
+    if (first is None) != (until is None):
+        raise BadInput("a replay needs both of its ends; give --from and --to, or neither for the bookings' own")
