@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from cancellations import settings as settings_module
+from cancellations.domain.fidelity import Fidelity
 from cancellations.domain.outlook import Outlook
 from cancellations.domain.retraining import RetrainRequest
-from cancellations.errors import BadInput
+from cancellations.errors import BadInput, NotEnoughData
 from cancellations.mail.smtp import SmtpMailer
 from cancellations.metrics import GroupBootstrap
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
@@ -44,11 +45,15 @@ from cancellations.sources.kept import reopen
 from cancellations.sources.mapped import MappedTable, open_table
 from cancellations.sources.mapping import read_mapping
 from cancellations.sources.selection import Selected, unbiased
+from cancellations.sources.simulator import Drift, Simulator
+from cancellations.sources.writing import Written as Written
+from cancellations.sources.writing import write
 from cancellations.store import Database as Database
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.exports import TableExports
 from cancellations.usecases import deliver as deliver_
 from cancellations.usecases import explain as explain_
+from cancellations.usecases import fidelity as fidelity_
 from cancellations.usecases import ingest as ingest_
 from cancellations.usecases import monitor as monitor_
 from cancellations.usecases import outlook as outlook_
@@ -61,6 +66,7 @@ from cancellations.usecases import status as status_
 from cancellations.usecases import trial as trial_
 from cancellations.usecases.training import Tools, TrainingPolicy
 from monitoring.drift import dataset_share
+from monitoring.fidelity_plot import draw as draw_fidelity
 from monitoring.plots import ReportPictures
 from monitoring.replay_plot import draw as _draw_replay
 from monitoring.report import EvidentlyMonitor
@@ -492,6 +498,56 @@ def locate(data: Path | None, settings: Settings, say: Callable[[str], None]) ->
         first, last = unbiased(found, settings.max_lead_days)
         return Reservations(str(Path(found.place).absolute()), first, last)
     return Reservations(SIMULATOR, found.first, found.last)
+
+
+# How far ahead the bookings are made that two tables are compared by, where the settings say nothing: more
+# cuts the days of a table that no edge touches.
+COMPARED_LEAD_DAYS = 180
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated world: `drifts` as KIND:DATE:STRENGTH, `scale` times the bookings of two hotels."""
+
+    first: date
+    days: int
+    seed: int
+    scale: float = 1.0
+    drifts: tuple[str, ...] = ()
+
+    def source(self, max_lead_days: int | None = None) -> Simulator:
+        """Raises `BadInput` for a drift that cannot be read."""
+        drifts = [Drift.parse(text) for text in self.drifts]
+        return Simulator(self.first, self.days, self.seed, drifts, scale=self.scale, max_lead_days=max_lead_days)
+
+
+def write_simulated(
+    simulation: Simulation, path: Path, *, truth: bool, shown: Callable[[date, int], None] = lambda day, rows: None
+) -> Written:
+    """Writes a simulated world to a file that `open_source` reads; raises `BadInput` when it cannot."""
+    return write(simulation.source(), path, truth=truth, shown=shown)
+
+
+def compare_simulated(
+    path: Path, settings: Settings, *, seed: int, drifts: Sequence[str] = (), mapping: Path | None = None
+) -> tuple[Fidelity, bytes]:
+    """A real table beside a world simulated for its days, and a picture (PNG).
+
+    Bookings of the days that the table holds whole, made at most the settings' `max_lead_days` ahead, else
+    `COMPARED_LEAD_DAYS`. Raises `BadInput` when the table cannot be read, `NotEnoughData` when it is too small.
+    """
+    lead = settings.max_lead_days or COMPARED_LEAD_DAYS
+    real = open_table(path, mapping or settings.mapping)
+    first, last = unbiased(real, lead)
+    if last < first:
+        raise NotEnoughData(
+            f"{path} spans less than {lead} days of arrivals: it holds no day of booking whole. Name a longer table,"
+            " or set CANCELLATIONS_MAX_LEAD_DAYS to fewer days."
+        )
+    simulated = Simulation(first, (last - first).days + 1, seed, drifts=tuple(drifts)).source(lead)
+    whole = Selected(real, max_lead_days=lead, booked_from=first, booked_until=last)
+    found = fidelity_.compare(whole, simulated, GradientBoosting(), settings.labels, settings.retrain.seed)
+    return found, draw_fidelity(found)
 
 
 def _is_table(path: Path) -> bool:

@@ -22,6 +22,7 @@ from deployments.commands import (
     replaying,
     running,
     scores,
+    simulating,
     switches,
 )
 
@@ -55,7 +56,7 @@ app = typer.Typer(
 
 # What help shows, in this order; a function's name is its command's.
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
-    "Begin and run": (running.init, running.up, running.demo),
+    "Begin and run": (running.init, running.up, running.demo, simulating.simulate),
     "The loop, step by step": (loop.ingest, loop.score, loop.monitor, loop.retrain, champion.trial),
     "Look back": (replaying.replay,),
     "Ask": (asking.status, asking.history, asking.explain),

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
 
 from cancellations.domain.comparison import log_loss
 from cancellations.domain.features import build, tally
+from cancellations.domain.fidelity import (
+    DELAYS,
+    GROUPS,
+    MARGINS,
+    RATES,
+    SECTIONS,
+    Curve,
+    Fidelity,
+    Learned,
+    Line,
+)
 from cancellations.domain.labels import CANCELLED, LabelRule
 from cancellations.domain.reservation import GROUP_SIZE, Status, group_keys, sized
 from cancellations.errors import NotEnoughData
@@ -26,48 +36,6 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CATEGORIES = ("hotel", "market_segment", "deposit_type", "customer_type", "meal", "room_type")
 # The share that the curves of a picture are drawn at.
 STEPS = tuple(float(x) for x in np.linspace(0, 1, 101))
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure of both tables; not a number where a table holds too few bookings for it."""
-
-    section: str
-    figure: str
-    real: float
-    simulated: float
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A model trained on the earlier bookings of one table and scored on the later ones of the other, or the same."""
-
-    trained_on: str
-    scored_on: str
-    trained: int
-    scored: int
-    auc: float
-    log_loss: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Quantiles of one column in both tables, at `STEPS`."""
-
-    name: str
-    real: tuple[float, ...]
-    simulated: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    real: str
-    simulated: str
-    rows: tuple[int, int]  # real, simulated
-    booked: tuple[date, date]  # of both
-    lines: tuple[Line, ...]
-    learned: tuple[Learned, ...]
-    curves: tuple[Curve, ...]
 
 
 def compare(real: Source, simulated: Source, trainer: Trainer, rule: LabelRule, seed: int) -> Fidelity:
@@ -97,7 +65,7 @@ def compare(real: Source, simulated: Source, trainer: Trainer, rule: LabelRule, 
         simulated=simulated.name,
         rows=(len(tables["real"]), len(tables["simulated"])),
         booked=(begins.date(), ends.date()),
-        lines=tuple(sorted(lines, key=lambda line: _SECTIONS.index(line.section))),
+        lines=tuple(sorted(lines, key=lambda line: SECTIONS.index(line.section))),
         learned=tuple(_learned(tables, trainer, rule, seed)),
         curves=tuple(_curves(tables)),
     )
@@ -124,10 +92,6 @@ def design_effect(label: pd.Series, group: pd.Series) -> float:
     rate = float(label.mean())
     spread = len(label) * rate * (1 - rate)
     return float(((label - rate).groupby(group).sum() ** 2).sum() / spread) if spread else np.nan
-
-
-MARGINS, RATES, GROUPS, DELAYS = "margins", "cancelled", "groups", "delays"
-_SECTIONS = (MARGINS, RATES, GROUPS, DELAYS)
 
 
 def _figures(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str], float]]:
