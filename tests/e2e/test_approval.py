@@ -28,7 +28,7 @@ from cancellations.domain.promotion import Change, LedgerRow, Trial, TrialState
 from cancellations.domain.retraining import RequestState
 from cancellations.sources.simulator import Simulator
 
-FIRST_BOOKING, DAYS, LONGEST_LEAD, SEED = date(2016, 5, 2), 112, 60, 7
+FIRST_BOOKING, DAYS, LONGEST_LEAD, SEED = date(2016, 5, 2), 112, 60, 13
 CHAMPION_TRAINED = date(2016, 7, 10)
 # Two weeks later, so that the gate has something to test on; the next challenger a day later each time.
 CHALLENGERS_FROM = date(2016, 7, 24)

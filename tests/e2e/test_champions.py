@@ -29,7 +29,7 @@ from cancellations.sources.simulator import simulate
 from deployments.live import PROJECT
 from deployments.mistake import register_notebook_model
 
-SEED, LONGEST_LEAD = 7, 60
+SEED, LONGEST_LEAD = 13, 60
 FIRST_BOOKING = date(2016, 5, 2)
 CHAMPION_TRAINED = date(2016, 7, 10)
 # The fewest days that each comparison takes: the versions are far apart.
