@@ -1,7 +1,7 @@
 """What a simulated reservation costs beside as many plain random numbers, and how like a real one it is.
 
-The simulator as a source, batch by batch, in seconds of processor time; beside it numpy draws as many uniform numbers as
-the reservations have columns, with no meaning and no table. With `--data`, a real table, the figures of
+The simulator as a source, batch by batch, in seconds of processor time; beside it numpy draws as many
+uniform numbers as the reservations have columns, with no meaning and no table. With `--data`, a real table, the figures of
 `cancellations simulate --compare` too: over several seeds, since groups make each world wobble.
 """
 
