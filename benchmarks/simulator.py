@@ -1,8 +1,9 @@
 """What a simulated reservation costs beside as many plain random numbers, and how like a real one it is.
 
 The simulator as a source, batch by batch, in seconds of processor time; beside it numpy draws as many
-uniform numbers as the reservations have columns, with no meaning and no table. With `--data`, a real table, the figures of
-`cancellations simulate --compare` too: over several seeds, since groups make each world wobble.
+uniform numbers as the reservations have columns, with no meaning and no table. With `--data`,
+a real table, the figures of `cancellations simulate --compare` too: over several seeds, since groups make
+each world wobble.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -40,11 +42,11 @@ def measure(options: Options) -> Outcome:
     with threadpool_limits(1):
         for repetition in range(QUICK_REPETITIONS if options.quick else REPETITIONS):
             seed = options.seed + repetition
-            seconds, rows = _timed(lambda seed=seed: _drawn(seed, scale))
+            seconds, rows = _timed(partial(_drawn, seed, scale))
             ours.append(rows / seconds)
-            seconds, few = _timed(lambda seed=seed: _drawn(seed, 1.0))
+            seconds, few = _timed(partial(_drawn, seed, 1.0))
             small.append(few / seconds)
-            seconds, count = _timed(lambda rows=rows, seed=seed: _plain(rows, seed))
+            seconds, count = _timed(partial(_plain, rows, seed))
             plain.append(count / seconds)
     figures = [
         Figure.of(f"simulator, {2 * scale:.0f} hotels", ours, "rows/s", at_least=REACH_ROWS),

@@ -81,7 +81,7 @@ PATIENCE = timedelta(minutes=3)
 
 
 def simulator(days: int = DAYS) -> Simulator:
-    return Simulator(START, days, seed=7)
+    return Simulator(START, days, seed=24)
 
 
 @dataclass
