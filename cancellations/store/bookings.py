@@ -203,7 +203,7 @@ class Bookings(BulkTransaction):
         return pd.concat(parts, ignore_index=True).astype({"lag": "int64", "bookings": "int64"})
 
     def books(self, reservations: pd.DataFrame, before: date) -> pd.DataFrame:
-        dates = {name: "datetime64[us]" for name in ("arrival_on", "moved_on")}
+        dates = dict.fromkeys(("arrival_on", "moved_on"), "datetime64[us]")
         types = dates | dict.fromkeys(BOOKS[4:], "int64")
         if reservations.empty:
             return pd.DataFrame(columns=list(BOOKS)).astype(types)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.comparison import log_loss
-from cancellations.domain.features import build, tally
+from cancellations.domain.features import build, past_of
 from cancellations.domain.fidelity import (
     DELAYS,
     GROUPS,
@@ -21,7 +21,8 @@ from cancellations.domain.fidelity import (
     Learned,
     Line,
 )
-from cancellations.domain.labels import CANCELLED, LabelRule
+from cancellations.domain.labels import CANCELLED, Examples, LabelRule
+from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import GROUP_SIZE, Status, group_keys, sized
 from cancellations.errors import NotEnoughData
 from cancellations.ports import Source, Trainer
@@ -172,7 +173,7 @@ def _sizes(step: int) -> str:
 def _learned(tables: dict[str, pd.DataFrame], trainer: Trainer, rule: LabelRule, seed: int) -> Iterator[Learned]:
     split = {name: _split(table, rule) for name, table in tables.items()}
     models = {
-        name: trainer.fit(features[earlier], label[earlier], np.ones(int(earlier.sum())), seed)
+        name: trainer.fit(features, [_equally(earlier, label)], Recipe(), seed)
         for name, (features, label, earlier) in split.items()
     }
     for trained_on, scored_on in (("real", "real"), ("simulated", "real"), ("simulated", "simulated")):
@@ -200,7 +201,7 @@ def _split(table: pd.DataFrame, rule: LabelRule) -> tuple[pd.DataFrame, np.ndarr
             raise NotEnoughData(
                 f"{int(part.sum()):,} bookings before or after {until.date()} are too few to train or test on."
             )
-    return build(table, tally(table), rule), label, earlier
+    return build(table, past_of(table), rule), label, earlier
 
 
 def area_under_curve(label: np.ndarray, probability: np.ndarray) -> float:
@@ -225,3 +226,9 @@ def _curves(tables: dict[str, pd.DataFrame]) -> Iterator[Curve]:
     for table in tables.values():
         table["elapsed"] = ((table["known_on"] - table["booked_on"]).dt.days / table["lead"].clip(lower=1)).clip(0, 1)
     yield both("cancellations: share of the lead elapsed", "elapsed", "label")
+
+
+def _equally(rows: np.ndarray, label: np.ndarray) -> Examples:
+    """Some bookings, each counting as much as any other."""
+    at = np.flatnonzero(rows)
+    return Examples(at, label[at], np.ones(len(at)))
