@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,6 @@ from cancellations.domain.reservation import NAMES, OUTCOME_NAMES, Column, no_pr
 from cancellations.domain.retraining import RequestState, RetrainPolicy
 from cancellations.errors import BadInput, Refused
 from cancellations.ports import SourceBatch, Undated
-from cancellations.replay.immediate import label_of
 from cancellations.replay.policies import Span
 from cancellations.replay.world import World
 from cancellations.settings import Settings
@@ -183,7 +182,7 @@ def _read(app: App, world: World, span: Span, name: str) -> Composed:
         raise BadInput(
             f"{int(np.isnan(probability).sum())} bookings of the replay have no score; delete {app.settings.home}"
         )
-    loss = log_loss(label_of(world, span), probability)
+    loss = log_loss(world.ended(span.first, span.until), probability)
     promotions = tuple(_promotions(app, world, span, ledger))
     return Composed(name, loss, probability, tuple(ledger), tuple(trials), promotions, len(requests))
 
@@ -220,7 +219,7 @@ def _promotions(app: App, world: World, span: Span, ledger: list[LedgerRow]) -> 
             continue
         first = world.history["booked_on"].searchsorted(pd.Timestamp(row.as_of), side="right")
         later = slice(int(first), int(end))
-        built, label = world.built.iloc[later], label_of(world, replace(span, first=row.as_of))
+        built, label = world.built.iloc[later], world.ended(row.as_of, span.until)
         losses = [log_loss(label, app.registry.load(v).predict(built)) for v in (before.champion, row.champion)]
         gain = float((losses[0] - losses[1]).mean()) if len(label) else 0.0
         yield Promotion(row.as_of, row.change, row.champion, before.champion, gain, len(label))

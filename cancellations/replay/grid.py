@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,15 @@ class Task:
     watched: bool = False  # a monitor weighs its columns by their importance
 
     def place(self, folder: Path) -> Path:
-        kind = self.competitor.name.replace("/", "-").replace(" ", "-").replace(",", "")
-        return (
-            folder
-            / "fits"
-            / f"{kind}-{self.as_of}-{self.until}-seed{self.seed}{'-watched' if self.watched else ''}.npz"
-        )
+        kind = re.sub("[^a-z0-9]+", "-", self.competitor.name)
+        return folder / "fits" / f"{kind}-{self.as_of}-{self.until}-seed{self.seed}.npz"
+
+    def importance(self, folder: Path) -> Path:
+        """Where the importance of features is kept, of a task that is watched."""
+        return self.place(folder).with_suffix(".json")
+
+    def made(self, folder: Path) -> bool:
+        return self.place(folder).exists() and (not self.watched or self.importance(folder).exists())
 
 
 class Grid:
@@ -46,17 +50,17 @@ class Grid:
 
     def __init__(self, world: World, folder: Path, seed: int, workers: int) -> None:
         self._world, self._folder, self._seed, self._workers = world, folder, seed, workers
-        self._read: dict[Path, tuple[np.ndarray, float | None, dict[str, float]]] = {}
+        self._read: dict[Path, tuple[np.ndarray, float | None]] = {}
 
     def task(self, competitor: Competitor, as_of: date, until: date, *, watched: bool = False) -> Task:
         return Task(competitor, as_of, until, self._seed, watched)
 
     def has(self, task: Task) -> bool:
-        return task.place(self._folder).exists()
+        return task.made(self._folder)
 
     def make(self, tasks: Sequence[Task], on_done: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Makes what lacks. A run that was stopped goes on where it was: a fit is kept as soon as it is made."""
-        lacking = [task for task in tasks if not task.place(self._folder).exists()]
+        lacking = [task for task in tasks if not task.made(self._folder)]
         done = len(tasks) - len(lacking)
         on_done(done, len(tasks))
         if not lacking:
@@ -77,17 +81,18 @@ class Grid:
 
     def importance(self, task: Task) -> dict[str, float]:
         """Of the features, where the task is watched."""
-        return dict(self._load(task)[2])
+        told: dict[str, float] = json.loads(task.importance(self._folder).read_text())
+        return told
 
     def own_figure(self, task: Task) -> float | None:
         return self._load(task)[1]
 
-    def _load(self, task: Task) -> tuple[np.ndarray, float | None, dict[str, float]]:
+    def _load(self, task: Task) -> tuple[np.ndarray, float | None]:
         place = task.place(self._folder)
         if place not in self._read:
             with np.load(place) as kept:
                 told = json.loads(str(kept["told"]))
-                self._read[place] = (kept["probability"], told["own_figure"], told["importance"])
+                self._read[place] = (kept["probability"], told["own_figure"])
         return self._read[place]
 
 
@@ -104,15 +109,9 @@ def _make(task: Task) -> None:
     fit = task.competitor.fit(world, task.as_of, rows, task.seed, watched=task.watched)
     place = task.place(folder)
     part = place.with_suffix(".part.npz")
-    np.savez(
-        part, probability=fit.probability, told=json.dumps({"own_figure": fit.own_figure, "importance": fit.importance})
-    )
+    if task.watched:
+        importance = task.importance(folder)
+        importance.with_suffix(".part").write_text(json.dumps(dict(fit.importance)))
+        importance.with_suffix(".part").replace(importance)
+    np.savez(part, probability=fit.probability, told=json.dumps({"own_figure": fit.own_figure}))
     part.replace(place)
-
-
-def weekly(first: date, last: date, step: timedelta = timedelta(days=7)) -> Iterator[date]:
-    """Days on which somebody looks: the first, and one every `step`, before the last."""
-    day = first
-    while day < last:
-        yield day
-        day += step

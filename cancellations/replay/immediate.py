@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.comparison import log_loss
-from cancellations.domain.labels import CANCELLED
 from cancellations.domain.recalibration import daily_shifts
 from cancellations.replay.competitors import Competitor
+from cancellations.replay.composed import Composed
 from cancellations.replay.figures import Blocks, Estimate, Window, percentile
 from cancellations.replay.grid import Grid, Task
 from cancellations.replay.policies import Calendar, Context, Deciding, Policy, Span, Watch
@@ -30,15 +30,18 @@ WEEKLY, STATIC = Calendar("weekly", 1), Calendar("static", 0)
 
 @dataclass(frozen=True)
 class Entry:
-    """A competitor under a policy; `recalibrated`: with the day's shift from partial evidence on top."""
+    """A competitor under a policy; `recalibrated`: with the day's shift from partial evidence on top; `composed`:
+    through gate, trial and probation, as the whole house does."""
 
     competitor: Competitor
     policy: Policy
     recalibrated: bool = False
+    composed: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.policy.name}, {self.competitor.name}" + (", recalibrated daily" if self.recalibrated else "")
+        told = ", recalibrated daily" if self.recalibrated else ", whole loop" if self.composed else ""
+        return f"{self.policy.name}, {self.competitor.name}{told}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Played:
     days: tuple[date, ...]
     loss: np.ndarray
     probability: np.ndarray
+    house: Composed | None = None  # what a whole house did beside
 
     @property
     def retrains(self) -> int:
@@ -93,8 +97,9 @@ class Row:
 
 def tasks(entries: Sequence[Entry], grid: Grid, span: Span, yardstick: Competitor) -> list[Task]:
     """Fits that entries may ask for: of each competitor one for every look, and more only where it is watched."""
-    wanted: dict[Task, None] = {}
-    named = {one.name: one for one in (*(e.competitor for e in entries), yardstick)}
+    wanted = []
+    named = {one.name: one for one in (*(e.competitor for e in entries if not e.composed), yardstick)}
+    entries = [entry for entry in entries if not entry.composed]
     for competitor in named.values():
         sparse = [e.policy for e in entries if e.competitor.name == competitor.name]
         every = {day for policy in sparse for day in _may_ask(policy, span)}
@@ -102,8 +107,8 @@ def tasks(entries: Sequence[Entry], grid: Grid, span: Span, yardstick: Competito
             every |= {span.first, *span.looks}
         for day in sorted(every):
             watched = any(isinstance(policy, Deciding) for policy in sparse)
-            wanted[grid.task(competitor, day, span.until, watched=watched)] = None
-    return list(wanted)
+            wanted.append(grid.task(competitor, day, span.until, watched=watched))
+    return wanted
 
 
 def _may_ask(policy: Policy, span: Span) -> set[date]:
@@ -118,12 +123,7 @@ def play(world: World, grid: Grid, span: Span, entry: Entry, watch: Watch | None
     probability = stitched(world, grid, span, entry.competitor, days)
     if entry.recalibrated:
         probability = recalibrated(world, span, days, probability)
-    return Played(entry, days, log_loss(label_of(world, span), probability), probability)
-
-
-def label_of(world: World, span: Span) -> np.ndarray:
-    """How the bookings of the span ended: 1.0 cancelled or no-show."""
-    return world.history["status"].iloc[world.rows(span.first, span.until)].isin(CANCELLED).to_numpy(dtype=float)
+    return Played(entry, days, log_loss(world.ended(span.first, span.until), probability), probability)
 
 
 def stitched(world: World, grid: Grid, span: Span, competitor: Competitor, days: Sequence[date]) -> np.ndarray:
@@ -169,12 +169,8 @@ def report(
         chance: dict[tuple[str, int], list[float]] = {}
         for one in played:
             key = (one.entry.competitor.name, one.retrains)
-            if (
-                random_timings
-                and 0 < one.retrains < len(span.looks)
-                and key not in chance
-                and _has_all(grid, span, one)
-            ):
+            timed = random_timings > 0 and 0 < one.retrains < len(span.looks) and not one.entry.composed
+            if timed and key not in chance and _has_all(grid, span, one):
                 chance[key] = by_chance(world, grid, span, one, blocks, random_timings, seed)
             row = Row(
                 entry=one.entry.name,
@@ -186,7 +182,7 @@ def report(
                 versus_weekly=blocks.mean(one.loss - weekly),
                 share=blocks.share(static - one.loss, static - weekly),
                 luck=None
-                if key not in chance or one.entry.recalibrated
+                if key not in chance or one.entry.recalibrated or one.entry.composed
                 else percentile(float(one.loss[blocks.chosen].mean()), chance[key]),
                 days=one.days,
             )
@@ -207,7 +203,7 @@ def by_chance(
     # Losses week by week and fit by fit once; then a timing is a walk through the weeks.
     ends = (*span.looks, span.until)
     trained = (span.first, *span.looks)
-    label = label_of(world, span)
+    label = world.ended(span.first, span.until)
     whole = world.rows(span.first, span.until)
     sums = np.zeros((len(trained), len(trained)))
     for i, day in enumerate(trained):

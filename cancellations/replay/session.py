@@ -6,7 +6,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cancellations.bootstrap import App, draw_replay, locate
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 from cancellations.replay.competitors import Article, Competitor, competitors
+from cancellations.replay.composed import Composed, compose
 from cancellations.replay.figures import Window
 from cancellations.replay.grid import Grid
 from cancellations.replay.immediate import (
@@ -75,12 +76,14 @@ def _at_once(policy: RetrainPolicy) -> RetrainPolicy:
 class Order:
     """What is asked of a replay: which policies on which recipes, over which days.
 
-    `entries`: pairs of a policy's and a competitor's name; `recalibrated`: those entries with a daily shift too.
+    `entries`: pairs of a policy's and a competitor's name; `recalibrated`: those entries with a daily shift too;
+    `composed`: policies that are also played by the whole house, with the settings' recipes.
     """
 
     span: Span
     entries: tuple[tuple[str, str], ...]
     recalibrated: bool = False
+    composed: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
     seed: int = 20
     workers: int = 2
@@ -97,9 +100,19 @@ class Replayed:
     signals: Mapping[date, Mapping[str, float]]
     facts: Mapping[str, Any]
     baseline: str
+    houses: Mapping[str, Composed]
 
     def plain(self) -> dict[str, Any]:
-        return {"facts": dict(self.facts), "rows": [row.plain() for row in self.rows]}
+        """As numbers and texts, for JSON."""
+        houses = {
+            name: {
+                "requests": house.requests,
+                "trials": [{"version": t.rival, "kind": t.kind.value, "state": t.state.value} for t in house.trials],
+                "changes": [{**asdict(p), "on": str(p.on), "change": p.change.value} for p in house.promotions],
+            }
+            for name, house in self.houses.items()
+        }
+        return {"facts": dict(self.facts), "rows": [row.plain() for row in self.rows], "houses": houses}
 
 
 def replay(
@@ -123,6 +136,8 @@ def replay(
     entries = [_entry(policy, competitor, policies(settings), known) for policy, competitor in order.entries]
     if order.recalibrated:
         entries += [replace(entry, recalibrated=True) for entry in entries if entry.policy.name != "weekly"]
+    recipe = settings.retrain.recipes[0]
+    entries += [replace(_entry(p, recipe, policies(settings), known), composed=True) for p in order.composed]
     grid = Grid(world, folder, order.seed, order.workers)
     yardstick = known[YARDSTICK]
     wanted = tasks(entries, grid, order.span, yardstick)
@@ -136,6 +151,7 @@ def replay(
         rows=tuple(rows),
         weekly=weekly_losses(world, order.span, [static, *played]),
         baseline=static.entry.name,
+        houses={one.entry.name: one.house for one in played if one.house is not None},
         days={one.entry.name: one.days for one in played},
         signals=_signals(folder, played, order.seed),
         facts={
@@ -194,19 +210,44 @@ def _play_all(
 
 
 _opened: list[tuple[World, Grid, Watch]] = []
+_settings: list[Settings] = []
 
 
 def _open(folder: Path, settings: Settings) -> None:
     world = open_world(folder, settings.labels)
     app = App(settings)
+    _settings.append(settings)
     watch = Watch(app.watch, app.dataset_share, folder, settings.monitor.window_days)
     _opened.append((world, Grid(world, folder, settings.retrain.seed, 1), watch))
 
 
 def _play(entry: Entry, span: Span, seed: int) -> Played:
     world, _, watch = _opened[0]
+    if entry.composed:
+        return _compose(entry, world, span, _settings[0], watch.folder)
     grid = Grid(world, watch.folder, seed, 1)
     return play(world, grid, span, entry, watch, seed)
+
+
+def _compose(entry: Entry, world: World, span: Span, settings: Settings, folder: Path) -> Played:
+    """The whole house under an entry's policy; the days are those on which the champion changed."""
+    policy = entry.policy
+    if isinstance(policy, Deciding):
+        rules = policy.policy
+    elif isinstance(policy, Calendar) and policy.weeks:
+        # No evidence suffices: the calendar alone asks, and nothing holds it.
+        rules = RetrainPolicy(
+            evidence_needed=1e9,
+            calendar_floor_days=7 * policy.weeks,
+            cooldown_days=0,
+            budget=1_000,
+            min_new_labels=0,
+        )
+    else:
+        raise BadInput(f"a house has no policy {policy.name!r} to play; name ours or a calendar")
+    played = compose(world, span, policy.name, rules, settings, folder)
+    changes = tuple(promotion.on for promotion in played.promotions)
+    return Played(entry, (span.first, *changes), played.loss, played.probability, played)
 
 
 def _signals(folder: Path, played: Sequence[Played], seed: int) -> dict[date, dict[str, float]]:

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cancellations.bootstrap import App, database_of, open_source
-from cancellations.domain.labels import LabelRule
+from cancellations.domain.labels import CANCELLED, LabelRule
 from cancellations.domain.reservation import COLUMNS, Column
 from cancellations.errors import BadInput
 from cancellations.settings import Settings
@@ -51,6 +52,10 @@ class World:
         booked_on = self.history["booked_on"]
         first, last = booked_on.searchsorted([pd.Timestamp(after), pd.Timestamp(until)], side="right")
         return slice(int(first), int(last))
+
+    def ended(self, after: date, until: date) -> np.ndarray:
+        """How the bookings made in `(after, until]` ended: 1.0 cancelled or no-show, 0.0 kept."""
+        return self.history["status"].iloc[self.rows(after, until)].isin(CANCELLED).to_numpy(dtype=float)
 
 
 def build_world(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cancellations.replay.session import Replayed
 
 POLICIES = ("static", "quarterly", "monthly", "weekly", "ours")
-Day = typer.Option(formats=["%Y-%m-%d"])
+PUBLIC_LONGEST_LEAD = 180
 
 
 def replay(
@@ -38,6 +38,10 @@ def replay(
         typer.Option(help="What to fit, may be repeated: recipes, 'label known', 'article'. Default: the settings'."),
     ] = None,
     recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Each also with a daily shift.")] = False,
+    composed: Annotated[
+        list[str] | None,
+        typer.Option("--composed", help="Play this policy by the whole house too, gate, trial and probation; minutes."),
+    ] = None,
     mapping: Annotated[Path | None, typer.Option(help="What the columns mean. Default: as `ingest` finds it.")] = None,
     folder: Annotated[Path, typer.Option(help="Where fits are kept; a replay goes on there.")] = Path("replay"),
     workers: Annotated[int, typer.Option(min=1, help="Processes that fit and measure.")] = 2,
@@ -59,15 +63,19 @@ def replay(
 
     voice = Voice()
     settings = settings_module.load()
+    require_days(first, until)
+    if source is None and settings.max_lead_days is None:
+        # Longer leads than these the public file cuts short at its ends.
+        settings = settings.model_copy(update={"max_lead_days": PUBLIC_LONGEST_LEAD})
     say = voice.say if not as_json else (lambda text: None)
     locator, span = default_span(source, day(first), day(until), settings, mapping, folder, say)
     names = recipe or list(settings.retrain.recipes)
     entries = tuple((p, r) for r in names for p in (policy or POLICIES))
     windows = tuple(w for w in PUBLIC_WINDOWS if source is None and span.first <= w.first and w.last <= span.until)
-    order = Order(span, entries, recalibrate, windows, seed, workers, random_timings)
+    order = Order(span, entries, recalibrate, tuple(composed or ()), windows, seed, workers, random_timings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=voice.console, transient=True, disable=as_json) as progress:
-        fits, played = progress.add_task("fits", total=None), progress.add_task("policies", total=len(entries))
+        fits, played = progress.add_task("fits", total=None), progress.add_task("policies", total=None)
         found = run(
             locator,
             order,
