@@ -66,6 +66,12 @@ class Grid:
         if not lacking:
             return
         (self._folder / "fits").mkdir(parents=True, exist_ok=True)
+        if self._workers == 1:
+            for task in lacking:
+                make(task, self._world, self._folder)
+                done += 1
+                on_done(done, len(tasks))
+            return
         # Threads of a fit and processes of the pool would fight for the same cores.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         context = multiprocessing.get_context("spawn")
@@ -104,7 +110,11 @@ def _open(folder: Path, rule: LabelRule) -> None:
 
 
 def _make(task: Task) -> None:
-    world, folder = _opened[0]
+    make(task, *_opened[0])
+
+
+def make(task: Task, world: World, folder: Path) -> None:
+    """Fits a task and keeps what came of it, whole or not at all."""
     rows = world.rows(task.as_of, task.until)
     fit = task.competitor.fit(world, task.as_of, rows, task.seed, watched=task.watched)
     place = task.place(folder)

@@ -64,7 +64,7 @@ class Row:
     """What is reported of an entry in a window.
 
     `loss` per booking; `gain` against static; `versus_weekly`: loss minus that of the yardstick retrained
-    weekly; `share`: of what the yardstick gains by weekly retraining; `luck`: share of random timings with as
+    weekly; `share`: of what the yardstick gains by weekly retraining, None where that may be nothing; `luck`: share of random timings with as
     many retrains that did worse.
     """
 
@@ -75,7 +75,7 @@ class Row:
     loss: Estimate
     gain: Estimate
     versus_weekly: Estimate
-    share: Estimate
+    share: Estimate | None
     luck: float | None
     days: tuple[date, ...] = field(default=(), repr=False)
 
@@ -90,8 +90,9 @@ class Row:
             "days": [str(day) for day in self.days],
         }
         for name in ("loss", "gain", "versus_weekly", "share"):
-            found: Estimate = getattr(self, name)
-            told |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+            found: Estimate | None = getattr(self, name)
+            if found is not None:
+                told |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         return told
 
 
@@ -167,6 +168,7 @@ def report(
         if not blocks.chosen.any():
             continue
         chance: dict[tuple[str, int], list[float]] = {}
+        sure = blocks.mean(static - weekly).low > 0
         for one in played:
             key = (one.entry.competitor.name, one.retrains)
             timed = random_timings > 0 and 0 < one.retrains < len(span.looks) and not one.entry.composed
@@ -180,7 +182,8 @@ def report(
                 loss=blocks.mean(one.loss),
                 gain=blocks.mean(static - one.loss),
                 versus_weekly=blocks.mean(one.loss - weekly),
-                share=blocks.share(static - one.loss, static - weekly),
+                # Of a gain that may be none there are no shares.
+                share=blocks.share(static - one.loss, static - weekly) if sure else None,
                 luck=None
                 if key not in chance or one.entry.recalibrated or one.entry.composed
                 else percentile(float(one.loss[blocks.chosen].mean()), chance[key]),

@@ -200,8 +200,16 @@ def _play_all(
     entries: Sequence[Entry], order: Order, settings: Settings, folder: Path, on_entry: Callable[[Played], None]
 ) -> list[Played]:
     """Each entry in a process of its own; those that look at signals take minutes."""
-    context = multiprocessing.get_context("spawn")
     out = []
+    if order.workers == 1:
+        _opened.clear()
+        _settings.clear()
+        _open(folder, settings)
+        for entry in entries:
+            out.append(_play(entry, order.span, order.seed))
+            on_entry(out[-1])
+        return out
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(order.workers, len(entries)), context, _open, (folder, settings)) as pool:
         for future in [pool.submit(_play, entry, order.span, order.seed) for entry in entries]:
             out.append(future.result())

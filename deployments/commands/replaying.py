@@ -97,29 +97,31 @@ def replay(
 
 def tell(found: Replayed, voice: Voice) -> None:
     """Tables of the windows, best entry first."""
-    from rich.table import Table
-
+    widest = max(len(row.entry) for row in found.rows)
     for window in dict.fromkeys(row.window for row in found.rows):
         rows = sorted((r for r in found.rows if r.window == window), key=lambda r: r.loss.value)
-        table = Table(title=f"bookings made {window}: {rows[0].bookings:,}", title_justify="left", box=None)
-        for name in ("policy, recipe", "retrains", "log loss", "against static", "share of weekly", "luck"):
-            table.add_column(name, justify="left" if name == "policy, recipe" else "right")
+        voice.heading(f"Bookings made {window}: {rows[0].bookings:,}")
+        head = f"{'retrains':>8}  {'log loss':>8}  {'against static':>26}  {'share of weekly':>20}  luck"
+        voice.say(f"{'policy, recipe':<{widest}} {head}")
         for row in rows:
-            table.add_row(
-                row.entry,
-                str(row.retrains),
-                f"{row.loss.value:.4f}",
-                f"{-row.gain.value:+.4f} [{-row.gain.high:+.4f}, {-row.gain.low:+.4f}]",
-                f"{row.share.value:.2f} [{row.share.low:.2f}, {row.share.high:.2f}]",
-                "" if row.luck is None else f"{row.luck:.0%}",
+            static = f"{-row.gain.value:+.4f} [{-row.gain.high:+.4f}, {-row.gain.low:+.4f}]"
+            share = "" if not row.share else f"{row.share.value:.2f} [{row.share.low:.2f}, {row.share.high:.2f}]"
+            luck = "" if row.luck is None else f"{row.luck:.0%}"
+            voice.say(
+                f"{row.entry:<{widest}} {row.retrains:>8}  {row.loss.value:>8.4f}  {static:>26}  {share:>20}  {luck:>4}"
             )
-        voice.say("")
-        voice.console.print(table)
+    for name, house in found.houses.items():
+        voice.heading(f"{name}: {house.requests} retrains asked for, {len(house.trials)} trials and probations")
+        for change in house.promotions:
+            voice.say(
+                f"{change.on}  version {change.version} in place of {change.before} ({change.change}): saves"
+                f" {change.gain:+.4f} on the {change.bookings:,} bookings made since"
+            )
     voice.say("")
     voice.tell(
         f"share of weekly: of what {found.facts['yardstick']} gains over never retraining when it is retrained every"
-        " week; luck: share of random timings with as many retrains that did worse (50 % is chance). Intervals:"
-        " 95 %, blocks of four weeks drawn anew."
+        " week, where that is more than chance; luck: share of random timings with as many retrains that did worse"
+        " (50 % is chance). Intervals: 95 %, blocks of four weeks drawn anew."
     )
 
 
