@@ -99,6 +99,7 @@ class Outcome:
     beside: str
     input: str
     repetitions: int
+    intervals: str = ""  # what they are over, where not over repetitions
 
 
 def run(
@@ -139,6 +140,7 @@ def as_table(name: str, options: Options, outcome: Outcome) -> str:
         return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
     kind = "min to max" if outcome.repetitions < BOOTSTRAP_FROM else "95 % bootstrap of the median"
+    over = f"median and {kind} of {outcome.repetitions} repetitions, interleaved"
     return "\n".join(
         [
             line(headings),
@@ -146,7 +148,7 @@ def as_table(name: str, options: Options, outcome: Outcome) -> str:
             *map(line, rows),
             "",
             f"{name}{' --quick' if options.quick else ''}, {datetime.now(UTC).date()}, seed {options.seed};"
-            f" median and {kind} of {outcome.repetitions} repetitions, interleaved",
+            f" {outcome.intervals or over}",
             f"input:    {outcome.input}",
             f"beside:   {outcome.beside}",
             f"machine:  {machine()}",
@@ -164,6 +166,7 @@ def as_json(name: str, options: Options, outcome: Outcome) -> str:
         "date": datetime.now(UTC).date().isoformat(),
         "seed": options.seed,
         "repetitions": outcome.repetitions,
+        "intervals": outcome.intervals,
         "input": outcome.input,
         "beside": outcome.beside,
         "machine": machine(),

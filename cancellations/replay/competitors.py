@@ -135,6 +135,7 @@ class Article:
     def fit(self, world: World, as_of: date, rows: slice, seed: int, *, watched: bool = False) -> Fit:
         from sklearn.ensemble import GradientBoostingClassifier
         from sklearn.metrics import roc_auc_score
+        from sklearn.model_selection import StratifiedKFold
         from sklearn.preprocessing import OrdinalEncoder, TargetEncoder
 
         lacking = [name for name in (*_BASE, *_ORDINAL, *_TARGET) if name not in world.raw]
@@ -147,7 +148,7 @@ class Article:
         ended = _filled(world.raw.iloc[row])
         train = np.random.default_rng(seed).random(len(row)) < 0.2
         ordinal = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-        target = TargetEncoder(random_state=seed)
+        target = TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=seed))
 
         def matrix(frame: pd.DataFrame, codes: np.ndarray) -> np.ndarray:
             base = frame[list(_BASE)].apply(pd.to_numeric, errors="coerce").fillna(0).to_numpy(dtype=float)

@@ -64,8 +64,8 @@ class Row:
     """What is reported of an entry in a window.
 
     `loss` per booking; `gain` against static; `versus_weekly`: loss minus that of the yardstick retrained
-    weekly; `share`: of what the yardstick gains by weekly retraining, None where that may be nothing; `luck`: share of random timings with as
-    many retrains that did worse.
+    weekly; `share`: of what the yardstick gains by weekly retraining, None where that may be nothing;
+    `luck`: share of random timings with as many retrains that did worse.
     """
 
     entry: str

@@ -306,7 +306,7 @@ def fit_version(
         label=np.where(ripe, bookings.label(as_of), np.nan),
     )
     # As text and not as objects: what a table holds is then told at once, without looking at each value.
-    text = dict.fromkeys(training.select_dtypes(object).columns, "str")
+    text = dict.fromkeys(training.select_dtypes(["object", "str"]).columns, "str")
     return model, training.iloc[used].reset_index(drop=True).astype(text)
 
 
