@@ -106,8 +106,8 @@ def _house(locator: str, own: Settings, folder: Path, weeks: int | None) -> Iter
         yield _timed(f"the whole house, {span}: peak memory", memory, "MiB", REACH_MEMORY)
     yield _timed("one retrain on all matured rows", retrain, "s", REACH_RETRAIN)
     worse = sum(p.gain < 0 for p in played.promotions)
-    yield Figure(f"the whole house, {span}: changes of champion", *[float(len(played.promotions))] * 3, "")
-    yield Figure(f"the whole house, {span}: of them worse on what came after", *[float(worse)] * 3, "")
+    yield _timed(f"the whole house, {span}: changes of champion", len(played.promotions), "", None)
+    yield _timed(f"the whole house, {span}: of them worse on what came after", worse, "", None)
 
 
 def _timed(name: str, value: float, unit: str, reach: float | None) -> Figure:

@@ -39,9 +39,10 @@ ROOMS: Mapping[str, set[str]] = {
     # Travels with a version, to where there is nothing else of ours.
     "cancellations.estimators": set(),
     "cancellations.bootstrap": INNER | ADAPTERS | {"cancellations.settings", "cancellations.usecases"},
+    "cancellations.replay": INNER | {"cancellations.settings", "cancellations.usecases", "cancellations.bootstrap"},
     "flows": INNER | {"cancellations.settings", "cancellations.usecases", "cancellations.bootstrap"},
     "deployments": INNER
-    | {"cancellations", "cancellations.settings", "cancellations.usecases", "cancellations.bootstrap", "flows"},
+    | {"cancellations", "cancellations.settings", "cancellations.usecases", "cancellations.bootstrap", "cancellations.replay", "flows"},
 }
 # Rooms that a newcomer reads first: nothing but these from outside the standard library.
 PURE = {"cancellations.errors", "cancellations.domain", "cancellations.ports", "cancellations.usecases"}
