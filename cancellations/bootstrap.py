@@ -51,6 +51,7 @@ from cancellations.sources.writing import write
 from cancellations.store import Database as Database
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.exports import TableExports
+from cancellations.usecases import compare as compare_
 from cancellations.usecases import deliver as deliver_
 from cancellations.usecases import explain as explain_
 from cancellations.usecases import fidelity as fidelity_
@@ -60,6 +61,7 @@ from cancellations.usecases import outlook as outlook_
 from cancellations.usecases import promote as promote_
 from cancellations.usecases import quarantine as quarantine_
 from cancellations.usecases import reconcile as reconcile_
+from cancellations.usecases import reproduce as reproduce_
 from cancellations.usecases import retrain as retrain_
 from cancellations.usecases import score as score_
 from cancellations.usecases import status as status_
@@ -371,6 +373,23 @@ class App:
 
     def history(self) -> explain_.History:
         return explain_.history(self.store)
+
+    def reproduce(self, version: str) -> reproduce_.Reproduction:
+        return reproduce_.reproduce(version, registry=self.registry, trainer=self.trainer)
+
+    def compare(self, first: str, second: str, *, as_of: date, days: int) -> compare_.Compared:
+        return compare_.compare(
+            first,
+            second,
+            store=self.store,
+            registry=self.registry,
+            evaluator=self.tools.evaluator,
+            pictures=self.pictures,
+            rule=self.settings.labels,
+            seed=self.settings.retrain.seed,
+            as_of=as_of,
+            days=days,
+        )
 
     def scores(self, as_of: date) -> pd.DataFrame:
         """What is served of each booking that is open on a day, as `ports.UnitOfWork.served` gives it."""

@@ -630,6 +630,14 @@ class Candidate:
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Environment:
+    """What a version is made with: the code by its digest (empty where nobody wrote it down), and packages."""
+
+    code: str
+    packages: Mapping[str, str]  # name -> version
+
+
 class Registry(Protocol):
     """Versions of the one registered model, each with its reference sample."""
 
@@ -647,6 +655,14 @@ class Registry(Protocol):
 
     def parameters(self, version: str) -> dict[str, str]:
         """Parameters that a version was registered with, as text."""
+        ...
+
+    def environment(self, version: str | None = None) -> Environment:
+        """What a version was made with; without one, what it would be made with now."""
+        ...
+
+    def digest(self, training: pd.DataFrame) -> str:
+        """What a version of this training data has as `data_digest`."""
         ...
 
     def record(self, version: str) -> VersionRecord:
@@ -672,6 +688,10 @@ class Registry(Protocol):
 
     def log_report(self, version: str, report_id: str, files: Sequence[Path]) -> None:
         """Keeps files beside the version under `reports/<report_id>/`."""
+        ...
+
+    def log_comparison(self, version: str, name: str, files: Sequence[Path]) -> None:
+        """Keeps files beside the version under `comparisons/<name>/`, in place of those of the same name."""
         ...
 
     def version_address(self, version: str) -> str | None:

@@ -50,7 +50,7 @@ from cancellations.domain.card import model_card
 from cancellations.domain.features import FeatureSet
 from cancellations.domain.labels import Labels
 from cancellations.errors import BadInput, ServiceDown
-from cancellations.ports import Candidate, Classifier, Contestant, VersionRecord
+from cancellations.ports import Candidate, Classifier, Contestant, Environment, VersionRecord
 
 # Pinned with the model: what its pipeline needs to be loaded and to answer.
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")
@@ -81,6 +81,12 @@ def environment() -> str:
     """The packages of this process, one `name==version` a line, as pip reads it."""
     found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
     return "\n".join(f"{name}=={number}" for name, number in sorted(found.items())) + "\n"
+
+
+def _packages(environment: str) -> dict[str, str]:
+    """Lines as `environment` writes them, by name."""
+    lines = (line.partition("==") for line in environment.splitlines() if "==" in line)
+    return {name: number for name, _, number in lines}
 
 
 def code_version() -> str:
@@ -369,6 +375,17 @@ class MlflowRegistry:
         with self._reach(f"reading the parameters of version {version}"):
             return dict(self._run_of(self._client.get_model_version(self._name, version)).data.params)
 
+    def environment(self, version: str | None = None) -> Environment:
+        if version is None:
+            return Environment(code_version(), _packages(environment()))
+        with self._reach(f"reading the environment of version {version}"):
+            run = self._run_of(self._client.get_model_version(self._name, version))
+            text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/environment.txt")
+        return Environment(run.data.params.get("code_version", ""), _packages(text))
+
+    def digest(self, training: pd.DataFrame) -> str:
+        return digest(training)
+
     def importance(self, version: str) -> dict[str, float]:
         shares: dict[str, float] = json.loads(self._file(version, "importance.json").read_text())
         return shares
@@ -386,10 +403,16 @@ class MlflowRegistry:
                 self._client.set_registered_model_alias(self._name, alias, version)
 
     def log_report(self, version: str, report_id: str, files: Sequence[Path]) -> None:
-        with self._reach(f"keeping report {report_id}"):
+        self._keep(version, f"reports/{report_id}", files)
+
+    def log_comparison(self, version: str, name: str, files: Sequence[Path]) -> None:
+        self._keep(version, f"comparisons/{name}", files)
+
+    def _keep(self, version: str, place: str, files: Sequence[Path]) -> None:
+        with self._reach(f"keeping {place}"):
             run_id = self._run_of(self._client.get_model_version(self._name, version)).info.run_id
             for file in files:
-                self._client.log_artifact(run_id, str(file), f"reports/{report_id}")
+                self._client.log_artifact(run_id, str(file), place)
 
     def version_address(self, version: str) -> str | None:
         return f"{self._ui}/#/models/{self._name}/versions/{version}" if self._ui else None
