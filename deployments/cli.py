@@ -24,6 +24,7 @@ from deployments.commands import (
     scores,
     simulating,
     switches,
+    versions,
 )
 
 EXIT_CODES = "Exit codes: 0 done, 1 refused by a rule, 2 usage or bad input, 3 a service is down, 130 Ctrl-C."
@@ -60,6 +61,7 @@ PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "The loop, step by step": (loop.ingest, loop.score, loop.monitor, loop.retrain, champion.trial),
     "Look back": (replaying.replay,),
     "Ask": (asking.status, asking.history, asking.explain),
+    "Ask": (asking.status, asking.history, asking.explain, versions.reproduce, versions.compare),
     "Decide": (
         champion.promote,
         champion.rollback,

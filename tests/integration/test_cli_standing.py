@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mlflow
+import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
@@ -468,3 +470,63 @@ def test_where_nothing_is_served_that_is_said(run: Run, empty_home: Path, tmp_pa
     assert "nobody has been champion yet" in run("history").out
     assert run("history", "--json").json == {"ledger": [], "trials": []}
     assert "serving      no open booking has a score" in run("status").out
+
+
+# --- versions -------------------------------------------------------------------------------------
+
+
+def test_a_version_is_made_again_from_what_it_left_in_mlflow(run: Run, home: Path) -> None:
+    ended = run("reproduce", "1")
+    assert ended.code == 0
+    told = " ".join(ended.out.split())
+    assert "Version 1, made by recipe matured/1" in told
+    assert ": as registered" in told
+    # It was fitted with fewer trees than the code has today.
+    assert "max_iter 3 then, 100 now: fitted with what it was" in told
+    assert "version 1 is reproduced" in told
+    found = run("reproduce", "2", "--json").json
+    assert (found["equal"], found["digest_matches"], found["largest_difference"]) == (True, True, 0)
+    assert (found["version"], found["as_of"], found["packages"]) == ("2", str(SECOND), [])
+
+
+def test_a_version_that_is_not_what_its_record_says_ends_with_1(run: Run, home: Path) -> None:
+    run_id = application(home).registry.record("2").run_id
+    path = Path("training.parquet")
+    client = mlflow.MlflowClient()
+    pd.read_parquet(client.download_artifacts(run_id, "data/training.parquet")).iloc[1:].to_parquet(path)
+    client.log_artifact(run_id, str(path), "data")
+    ended = run("reproduce", "2")
+    assert ended.code == 1
+    assert "version 2 cannot be made again: its training data have digest" in " ".join(ended.out.split())
+    asked = run("reproduce", "2", "--json")
+    assert asked.code == 1 and asked.json["equal"] is False and "was changed" in asked.json["verdict"]
+    assert "version 9" in run("reproduce", "9").sentence()
+
+
+def test_two_versions_stand_side_by_side(run: Run, home: Path) -> None:
+    outcomes(run, ENOUGH)
+    ended = run("compare", "1", "2", "--as-of", ENOUGH, "--picture", "both.png")
+    assert ended.code == 0
+    assert Path("both.png").read_bytes().startswith(b"\x89PNG")
+    lines = [" ".join(line.split()) for line in ended.out.splitlines()]
+    found = run("compare", "1", "2", "--as-of", ENOUGH, "--json").json
+    assert lines[0] == f"Versions 1 and 2 on {found['bookings']:,} bookings that neither can have learnt from"
+    assert f"trained as of {FIRST} {SECOND}" in lines
+    loss = [found[side]["evaluation"]["figures"]["log_loss"]["value"] for side in ("first", "second")]
+    assert any(line.startswith(f"log loss {loss[0]:.4f} ") and f" {loss[1]:.4f} " in line for line in lines)
+    assert any(line.startswith(f"version 2 saves {found['gain']['value']:+.4f} of log loss") for line in lines)
+    assert {part["column"] for part in found["parts"]} == {"hotel", "market_segment"}
+    most = found["disagreements"][0]
+    assert lines[lines.index("Where they disagree most") + 2].endswith(most["reservation_id"])
+    assert len(found["disagreements"]) == 20
+    assert "picture: both.png" in lines and f"kept in MLflow with version 2: {found['kept']}" in lines
+
+
+def test_what_cannot_be_compared_or_drawn_is_a_sentence(run: Run, home: Path) -> None:
+    few = run("compare", "1", "2", "--as-of", str(SECOND))
+    assert few.code == 1 and "100 are needed" in few.sentence()
+    assert "name two" in run("compare", "2", "2").sentence()
+    outcomes(run, ENOUGH)
+    for out in ("both.jpg", "gone/both.png"):
+        asked = run("compare", "1", "2", "--as-of", ENOUGH, "--picture", out)
+        assert asked.code == 2 and f"--picture {out} " in asked.sentence()
