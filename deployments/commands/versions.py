@@ -87,18 +87,18 @@ def _tell_reproduction(found: Reproduction, voice: Voice) -> None:
     voice.fact("data", f"{found.rows:,} bookings, digest {found.digest}: {state}")
     voice.fact("fit", f"as of {found.as_of}, seed {found.seed}")
     voice.fact("code", "as it was" if found.code is None else _differs(found.code))
-    packages = [_differs(each) for each in found.packages[:PACKAGES_SHOWN]]
+    packages = [f"{each.name} {_differs(each)}" for each in found.packages[:PACKAGES_SHOWN]]
     if more := len(found.packages) - len(packages):
         packages.append(f"and {more:,} more; --json has all of them")
     voice.fact("packages", *(packages or ["as they were"]))
-    settings = [f"{_differs(each)}: fitted with what it was" for each in found.settings]
+    settings = [f"{each.name} {_differs(each)}: fitted with what it was" for each in found.settings]
     voice.fact("settings", *(settings or ["as they were"]))
     voice.fact("difference", f"{found.largest_difference:.3g} at most, on {found.compared:,} rows")
     voice.tell(found.verdict, style="" if found.equal else TROUBLE)
 
 
 def _differs(each: Differs) -> str:
-    return f"{each.name} {each.then or 'absent'} then, {each.now or 'absent'} now"
+    return f"{each.then or 'absent'} then, {each.now or 'absent'} now"
 
 
 def _tell_comparison(compared: Compared, picture: Path | None, voice: Voice) -> None:
