@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain import labels
-from cancellations.domain.comparison import daily_gains, log_loss, resampled_gain
+from cancellations.domain.comparison import LEAST_BURN_IN_DAYS, Day, daily_gains, log_loss, resampled_gain
 from cancellations.domain.evaluation import CONFIDENCE, Cohort, Evaluation, Interval, means
 from cancellations.domain.reservation import group_keys
 from cancellations.errors import BadInput, NotEnoughData
@@ -75,10 +75,10 @@ class Disagreement:
 class SideBySide:
     """Two versions on the same `bookings`, of `groups` booking groups.
 
-    They matured `matured_from` to `matured_until`, which is the last day that was looked at; `left_out` more
-    did too, and one of the versions may have learnt from them. `gain`: log loss that the second saves per
-    booking, maturity days resampled; `apart`: mean absolute difference of the probabilities. `parts` by
-    number of bookings; `disagreements`: where the probabilities differ most.
+    They matured `matured_from` to `matured_until`; `left_out` more did in the days that were asked for, and
+    one of the versions may have learnt from them. `gain`: log loss that the second saves per booking, maturity
+    days resampled, without bounds where they are fewer than 14; `apart`: mean absolute difference of the
+    probabilities. `parts` by number of bookings; `disagreements`: where the probabilities differ most.
     """
 
     first: Side
@@ -152,7 +152,7 @@ def compare(
         groups=sides[0].evaluation.groups,
         left_out=len(matured) - len(rows),
         cancel_rate=float(label.mean()),
-        gain=Interval(*resampled_gain(days_read, seed, RESAMPLES, CONFIDENCE)),
+        gain=_gain(days_read, seed),
         apart=float(np.abs(ours - theirs).mean()),
         parts=_parts(rows, cohort, theirs, ours, seed),
         disagreements=_disagreements(rows, theirs, ours),
@@ -190,6 +190,12 @@ def _side(record: VersionRecord, evaluation: Evaluation) -> Side:
         training_rows=None if rows is None else int(rows),
         evaluation=evaluation,
     )
+
+
+def _gain(days: Sequence[Day], seed: int) -> Interval:
+    value, low, high = resampled_gain(days, seed, RESAMPLES, CONFIDENCE)
+    # Two days drawn with replacement are the same two days: their interval is far too narrow.
+    return Interval(value, low, high) if len(days) >= LEAST_BURN_IN_DAYS else Interval(value, None, None)
 
 
 def _parts(rows: pd.DataFrame, cohort: Cohort, theirs: np.ndarray, ours: np.ndarray, seed: int) -> tuple[Part, ...]:

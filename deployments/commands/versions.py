@@ -126,11 +126,14 @@ def _tell_comparison(compared: Compared, picture: Path | None, voice: Voice) -> 
 
 def _verdict(found: SideBySide) -> str:
     second = f"version {found.second.version}"
-    low, high = found.gain.low or 0.0, found.gain.high or 0.0
-    sure = "which chance does not explain" if low > 0 or high < 0 else "which may be chance"
     saved = f"{second} saves {found.gain.value:+.4f} of log loss per booking"
-    bounds = f"({low:+.4f} to {high:+.4f}, by maturity days)"
-    return f"{saved} {bounds}, {sure}; probabilities are {found.apart:.1%} apart on average"
+    low, high = found.gain.low, found.gain.high
+    if low is None or high is None:
+        sure = "of too few maturity days to tell it from chance"
+    else:
+        chance = "which may be chance" if low <= 0 <= high else "which chance does not explain"
+        sure = f"({low:+.4f} to {high:+.4f}, by maturity days), {chance}"
+    return f"{saved} {sure}; probabilities are {found.apart:.1%} apart on average"
 
 
 def _tell_sides(found: SideBySide, voice: Voice) -> None:

@@ -110,6 +110,12 @@ def test_fewer_days_are_the_last_ones(ended: World) -> None:
     assert found.bookings == len(cohort(ended, trained=LATER - timedelta(days=21))) < side_by_side(ended).found.bookings
 
 
+def test_so_few_days_have_no_interval(ended: World) -> None:
+    assert side_by_side(ended, days=14).found.gain.low is not None
+    few = side_by_side(ended, days=13).found
+    assert few.bookings > 100 and few.gain.low is few.gain.high is None
+
+
 def corrected(world: World) -> None:
     """Every booking gets another price, after it was scored."""
     batches: list[SourceBatch] = list(simulator().batches())
