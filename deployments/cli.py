@@ -60,7 +60,6 @@ PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Begin and run": (running.init, running.up, running.demo, simulating.simulate),
     "The loop, step by step": (loop.ingest, loop.score, loop.monitor, loop.retrain, champion.trial),
     "Look back": (replaying.replay,),
-    "Ask": (asking.status, asking.history, asking.explain),
     "Ask": (asking.status, asking.history, asking.explain, versions.reproduce, versions.compare),
     "Decide": (
         champion.promote,
