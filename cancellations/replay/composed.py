@@ -8,6 +8,7 @@ that was stopped goes on where it was, and its ledger, reports and versions can 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -109,7 +110,8 @@ def compose(
     on_day: Callable[[date], None] = lambda day: None,
 ) -> Composed:
     """Plays a policy from the span's first day to its last, or from where its home stands; then reads it."""
-    home = folder / "homes" / f"{name.replace(' ', '-')}-{span.first}"
+    made = re.sub("[^a-z0-9]+", "-", " ".join([name, *settings.retrain.recipes]))
+    home = folder / "homes" / f"{made}-{span.first}"
     own = settings.model_copy(
         update={
             "home": home,
