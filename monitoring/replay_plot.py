@@ -38,7 +38,7 @@ def draw(
     figure = Figure(figsize=(WIDTH, height), dpi=100, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(len(ratios), 1, sharex=True, gridspec_kw={"height_ratios": ratios})
-    figure.subplots_adjust(left=0.09, right=0.985, top=1 - 0.75 / height, bottom=0.55 / height, hspace=0.32)
+    figure.subplots_adjust(left=0.09, right=0.985, top=1 - 1.0 / height, bottom=0.55 / height, hspace=0.32)
     first, last = weekly.index.min(), weekly.index.max()
     figure.text(
         0.02,
