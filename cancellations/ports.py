@@ -205,6 +205,19 @@ class VersionRecord:
         """Which bookings the version can have learnt nothing of, as `domain.labels.unseen` tells."""
         return unseen(history, rule, self.labels, self.trained_as_of)
 
+    @property
+    def shift(self) -> float | None:
+        """Log odds that a recalibrated version adds to what the version that it recalibrates says; else None."""
+        return self.metrics.get("shift")
+
+    @property
+    def known_until(self) -> date:
+        """The last day whose outcomes have gone into it: into its shift, where it has one, else into its training.
+
+        A comparison with it begins later. `trained_as_of` stays the day of what it was fitted on.
+        """
+        return self.trained_as_of + timedelta(days=int(self.metrics.get("evidence_days", 0)))
+
 
 @dataclass(frozen=True)
 class StoredDecision:
@@ -585,6 +598,12 @@ class Trainer(Protocol):
     def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
         """Permutation importance by log loss, as shares that sum to 1 (never negative)."""
         ...
+
+
+class Shifter(Protocol):
+    """Moves the log odds of a fitted classifier by one number."""
+
+    def shifted(self, model: Classifier, shift: float) -> Classifier: ...
 
 
 class Evaluator(Protocol):

@@ -37,6 +37,7 @@ class Change(StrEnum):
     LEFT = "challenger left"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled back"
+    RECALIBRATED = "recalibrated"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,28 @@ def predecessor(ledger: Sequence[LedgerRow]) -> str | None:
             del pile[pile.index(row.champion) if row.champion in pile else -1 :]
         pile = [*(version for version in pile if version != row.champion), row.champion]
     return pile[-2] if len(pile) > 1 else None
+
+
+def recalibrated_from(ledger: Sequence[LedgerRow]) -> dict[str, str]:
+    """For each version that stood first by a recalibration, the trained version that it shifts."""
+    bases: dict[str, str] = {}
+    stood: set[str] = set()
+    before: str | None = None
+    for row in ledger:
+        if row.champion is None:
+            continue
+        if row.change is Change.RECALIBRATED and row.champion not in stood and before is not None:
+            bases[row.champion] = bases.get(before, before)
+        stood.add(row.champion)
+        before = row.champion
+    return bases
+
+
+def kin(ledger: Sequence[LedgerRow], version: str) -> tuple[str, ...]:
+    """A version with all that differ from it by a shift alone: the trained one, then its recalibrations in order."""
+    bases = recalibrated_from(ledger)
+    base = bases.get(version, version)
+    return (base, *(one for one, of in bases.items() if of == base))
 
 
 class Mode(StrEnum):
