@@ -1,6 +1,6 @@
 """Another version becomes champion: proven first, then one transaction, then the alias, then checked.
 
-Promotion and rollback are one act in two directions. Nothing moves before the version has been
+Promotion, rollback and recalibration are one act. Nothing moves before the version has been
 loaded from its artifact and has scored; ledger, trial, served scores and messages change together;
 MLflow's alias follows as a projection that `reconcile` mends when this process dies in between.
 """
@@ -13,7 +13,7 @@ from datetime import date, datetime
 
 import numpy as np
 
-from cancellations.domain.events import ChampionChanged
+from cancellations.domain.events import ChampionChanged, Channel
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import (
     Change,
@@ -139,11 +139,13 @@ def take_over(
     decided: Trial | None = None,
     seen_state: TrialState = TrialState.RUNNING,
     evidence: tuple[str, ...] = (),
+    mailed: bool = True,
 ) -> Takeover:
     """Makes a version champion in place of the one in `seen`; raises `EpochMismatch` if that is old.
 
     `decided` is the trial or probation that asks for it, in its final state, and `seen_state` the
     state that it was read in; any other one that has not ended is withdrawn with the pair it compared.
+    Without `mailed` the ledger and the event alone tell of it.
     """
     version, previous = record.version, str(seen.champion)
     _prove(house, version, previous)
@@ -176,9 +178,9 @@ def take_over(
         )
         _end_trial(work, decided, seen_state, f"version {version} became champion, {by}: {reason}", now)
         if change is Change.PROMOTED:
-            trained = {v.version: v.trained_as_of for v in (record, work.version(previous)) if v is not None}
+            trained = {v.version: v.known_until for v in (record, work.version(previous)) if v is not None}
             work.add_trial(open_probation(after, previous, trained, as_of, house.policy), now)
-        else:
+        elif change is Change.ROLLED_BACK:
             work.hold_promotions(f"version {previous} was rolled back on {as_of}: {reason}", now)
         work.serve(as_of, now)
         fact = ChampionChanged(
@@ -192,7 +194,7 @@ def take_over(
             trial_id=decided.trial_id if decided else None,
             reasons=evidence,
         )
-        work.add_messages(fact.messages(), now)
+        work.add_messages([m for m in fact.messages() if mailed or m.channel is not Channel.MAIL], now)
         work.commit()
     return _check(house, version, previous, change, after, as_of)
 

@@ -223,7 +223,7 @@ def _stand(
             )
         else:
             champion = work.version(str(seen.champion))
-            trained = {r.version: r.trained_as_of for r in (record, champion) if r is not None}
+            trained = {r.version: r.known_until for r in (record, champion) if r is not None}
             trial = open_trial(after, trained, request.as_of, request.request_id, policy.trial)
             work.add_trial(trial, now)
             fact = ChallengerRegistered(

@@ -165,7 +165,7 @@ def _ensure_opened(house: House, until: date) -> None:
         if standing.champion is None or standing.challenger is None or work.open_trial() is not None:
             return
         records = [work.version(standing.champion), work.version(standing.challenger)]
-        trained = {r.version: r.trained_as_of for r in records if r is not None}
+        trained = {r.version: r.known_until for r in records if r is not None}
         challenger = work.version(standing.challenger)
         request_id = None if challenger is None else challenger.request_id
         work.add_trial(open_trial(standing, trained, until, request_id, house.policy), house.clock())
