@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cancellations.domain import labels
 from cancellations.domain.events import DriftDetected, RetrainDue, identity
-from cancellations.domain.promotion import Change
+from cancellations.domain.promotion import Change, kin
 from cancellations.domain.retraining import (
     Action,
     Decision,
@@ -84,12 +84,12 @@ def monitor(
     known = 0
     if after is None:
         with store.begin() as work:
-            last = work.decisions(_champion(work).version, limit=1)
+            last = _decisions(work, _champion(work))
         after = last[0].report.window.end if last else None
     for end in rhythm.ends(after, until):
         with store.begin() as work:
             champion = _champion(work)
-            if work.report_exists(champion.version, end):
+            if any(work.report_exists(version, end) for version in kin(work.ledger(), champion.version)):
                 known += 1
                 continue
             observation, matured_since = _observe(work, registry, champion, end, rhythm, rule)
@@ -187,7 +187,7 @@ def _decide(
 
 
 def _history(work: UnitOfWork, champion: VersionRecord, end: date, matured_since: int) -> RetrainHistory:
-    earlier = [d for d in work.decisions(champion.version) if d.report.window.end < end]
+    earlier = [d for d in _decisions(work, champion) if d.report.window.end < end]
     requests = work.requests()
     waiting = next((r for r in requests if not r.state.final), None)
     standing, trial = work.standing(), work.open_trial()
@@ -208,6 +208,12 @@ def _history(work: UnitOfWork, champion: VersionRecord, end: date, matured_since
         paused=work.paused(),
         matured_since=matured_since,
     )
+
+
+def _decisions(work: UnitOfWork, champion: VersionRecord) -> list[StoredDecision]:
+    """What was decided about the champion, newest window first; a shift of its log odds makes nothing undone."""
+    found = [stored for version in kin(work.ledger(), champion.version) for stored in work.decisions(version)]
+    return sorted(found, key=lambda stored: stored.report.window.end, reverse=True)
 
 
 def _request(decision: Decision, champion: str, report_id: str, end: date) -> RetrainRequest:
