@@ -60,6 +60,7 @@ from cancellations.usecases import monitor as monitor_
 from cancellations.usecases import outlook as outlook_
 from cancellations.usecases import promote as promote_
 from cancellations.usecases import quarantine as quarantine_
+from cancellations.usecases import recalibrate as recalibrate_
 from cancellations.usecases import reconcile as reconcile_
 from cancellations.usecases import reproduce as reproduce_
 from cancellations.usecases import retrain as retrain_
@@ -367,6 +368,19 @@ class App:
             work.release_promotions()
             work.commit()
         return reason
+
+    def recalibrate(self, *, as_of: date, by: str = recalibrate_.AUTOMATIC) -> recalibrate_.Recalibration:
+        """Whether the settings schedule it or not."""
+        return recalibrate_.recalibrate(
+            self.house,
+            self.trainer,
+            self.settings.recalibration.policy,
+            as_of=as_of,
+            by=by,
+            owner=owner(),
+            lease_ttl=self.settings.lease_ttl,
+            seed=self.settings.retrain.seed,
+        )
 
     def explain(self, version: str, as_of: date | None = None) -> explain_.Explanation:
         return explain_.explain(self.store, version, as_of or self.settings.today)

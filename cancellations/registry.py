@@ -98,6 +98,12 @@ def code_version() -> str:
     return f"{__version__}+{source.hexdigest()[:12]}"
 
 
+def _run_name(candidate: Candidate) -> str:
+    """What is said of the run; a recalibration's request says it already."""
+    recalibrates = "recalibrates" in candidate.tags
+    return candidate.request_id if recalibrates else f"retrain {candidate.request_id}"
+
+
 class _Training(PandasDataset):
     """Training data as MLflow shows them. Types are read off the columns; MLflow would look at each value."""
 
@@ -210,9 +216,7 @@ class MlflowRegistry:
         }
         with (
             tempfile.TemporaryDirectory() as folder,
-            mlflow.start_run(
-                experiment_id=self._experiment(), run_name=f"retrain {candidate.request_id}", tags=tags
-            ) as run,
+            mlflow.start_run(experiment_id=self._experiment(), run_name=_run_name(candidate), tags=tags) as run,
         ):
             mlflow.log_params({**candidate.parameters, "code_version": code_version()})
             mlflow.log_metrics(dict(candidate.metrics))

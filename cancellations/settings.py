@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import TrialPolicy
+from cancellations.domain.recalibration import RecalibrationPolicy, ShiftPolicy
 from cancellations.domain.recipes import DEFAULT_RECIPE, Recipe, choose, cookbook
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
@@ -102,6 +103,27 @@ class RetrainSettings(BaseModel):
     reference_rows: int = Field(5_000, description="size of the reference sample kept with a version")
 
 
+class Recalibration(BaseModel):
+    """The daily shift of the champion's log odds; `docs/recalibration.md` says when it is worth having."""
+
+    enabled: bool = Field(False, description="whether the deployment does it; by hand it can be done always")
+    half_life_days: float = Field(28.0, gt=0, description="age of a booking at which its evidence weighs half")
+    ridge: float = Field(20.0, ge=0, description="bookings' worth of evidence that there is nothing to shift")
+    min_shift: float = Field(0.05, gt=0, description="change of log odds below which nothing is made: a point at most")
+    gate_days: int = Field(28, ge=1, description="bookings that matured in so many days are looked back on")
+    min_rows: int = Field(300, ge=1, description="of the evidence, and of what is looked back on; fewer say little")
+    tolerance: float = Field(
+        0.001, ge=0, description="log loss per booking by which past shifts may have done worse than none"
+    )
+    told_shift: float = Field(0.25, gt=0, description="change of log odds since the last mail that is worth another")
+
+    @property
+    def policy(self) -> RecalibrationPolicy:
+        shift = ShiftPolicy(self.half_life_days, self.ridge)
+        knobs = self.model_dump(exclude={"enabled", "half_life_days", "ridge"})
+        return RecalibrationPolicy(shift, **knobs)
+
+
 class Scoring(BaseModel):
     """Where a batch is scored; `docs/scaling.md` says when another place than `here` pays."""
 
@@ -157,6 +179,7 @@ class Settings(BaseSettings):
         {}, description='recipes of your own, e.g. {"calm/1": {"labels": "mix", "estimator": {"max_iter": 60}}}'
     )
     mail: Mail = Mail()
+    recalibration: Recalibration = Recalibration()
     outlook: Outlook = Outlook()
     scoring: Scoring = Scoring()
     public_data: PublicData = PublicData()

@@ -220,6 +220,8 @@ def _changed(story: Story) -> Words:
         return _won(story) if _found_better(story) else _promoted_by_hand(story)
     if change == Change.ROLLED_BACK:
         return _rolled_back(story)
+    if change == Change.RECALIBRATED:
+        return _recalibrated(story)
     new, old = version(story.fact["version"]), version(story.fact["previous"])
     return Words(
         Tone.GOOD,
@@ -314,6 +316,34 @@ def _rolled_back(story: Story) -> Words:
             _explain(str(story.fact["previous"])),
             ACKNOWLEDGE,
             _promote(str(story.fact["previous"]), f"puts {bad} back, if the rollback was the mistake"),
+            STATUS,
+        ),
+    )
+
+
+def _recalibrated(story: Story) -> Words:
+    new, old = version(story.fact["version"]), version(story.fact["previous"])
+    return Words(
+        Tone.NEWS,
+        f"Recalibrated: {new} serves in place of {old}, all its log odds moved by one number",
+        f"What has happened to open bookings so far asked for another level: {new} serves in place of {old}.",
+        (
+            ("Why", _sentence(story.fact["reason"])),
+            (
+                "How much it matters",
+                "The order of bookings by risk stays; their probabilities, and what is expected of a night, move"
+                f" together. Every open booking gets {new}'s score.",
+            ),
+            ("What the system did", f"It proved that {new} loads and scores, then {_moved(story)}."),
+            (
+                "What is different now",
+                "Nothing has to be done. It looks again each day, and mails when the shift has moved as far again."
+                " A shift that stays large is a reason to retrain.",
+            ),
+        ),
+        (
+            _explain(str(story.fact["version"])),
+            Step(ROLLBACK, f"puts {old} back, and stops the recalibration until somebody acknowledges"),
             STATUS,
         ),
     )
