@@ -62,6 +62,7 @@ PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Look back": (replaying.replay,),
     "Ask": (asking.status, asking.history, asking.explain, versions.reproduce, versions.compare),
     "Decide": (
+        champion.recalibrate,
         champion.promote,
         champion.rollback,
         champion.withdraw,

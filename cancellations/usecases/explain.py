@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial
+from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial, recalibrated_from
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput
 from cancellations.ports import Store, StoredDecision, VersionRecord
@@ -19,7 +19,7 @@ class Explanation:
     `record` is what was registered: MLflow run, data, figures. `trials` are those that it was part
     of, `decisions` what the monitor decided about it while it was champion, also "none", oldest window
     first; `ledger` the rows with which it came or went, `served` the open bookings that are served its
-    score now, `role` what it is today, in words.
+    score now, `role` what it is today, in words. `recalibrates`: the trained version whose log odds it shifts.
     """
 
     record: VersionRecord
@@ -30,6 +30,7 @@ class Explanation:
     decisions: tuple[StoredDecision, ...]
     ledger: tuple[LedgerRow, ...]
     served: int
+    recalibrates: str | None = None
 
     def decided(self, name: str) -> StoredDecision:
         """The decision of a report id, or of a window by its last day (YYYY-MM-DD); raises `BadInput` for neither."""
@@ -69,6 +70,7 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         decisions=decisions,
         ledger=_rows_of(version, ledger),
         served=served,
+        recalibrates=recalibrated_from(ledger).get(version),
     )
 
 

@@ -98,6 +98,8 @@ def _tell_status(found: Status, mode: str, voice: Voice) -> None:
             return
         loss = record.metrics.get("backtest_log_loss")
         told = f", backtest log loss {loss:.4f}" if loss is not None else ""
+        if record.shift is not None:
+            told = f", recalibrated by {record.shift:+.3f} log odds on {record.known_until}"
         voice.fact(name, f"version {record.version}, trained as of {record.trained_as_of}{told}", style="bold")
 
     role("champion", found.champion)

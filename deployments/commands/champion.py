@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cancellations.errors import ServiceDown
+from cancellations.errors import Refused, ServiceDown
 from deployments.commands.application import application, errors, person, send, today
 from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json, Reason
-from deployments.commands.words import tell_problems, tell_takeover, tell_trial
+from deployments.commands.words import tell_problems, tell_recalibration, tell_takeover, tell_trial
 from deployments.console import Voice, print_json
 
 if TYPE_CHECKING:
@@ -38,6 +38,28 @@ def trial(home: HomeOption = DEFAULT_HOME, as_of: AsOf = None, as_json: Json = F
             tell_takeover(looked.takeover, probation, voice)
     send(app, errors() if as_json else voice)
     _end_with_problems(looked.problems if looked.takeover is None else looked.takeover.problems)
+
+
+def recalibrate(home: HomeOption = DEFAULT_HOME, as_of: AsOf = None, as_json: Json = False) -> None:
+    """Move the champion's log odds by one number, if what has happened to open bookings so far asks for it.
+
+    Works whether the daily schedule is on or off. Example: cancellations recalibrate --as-of 2016-07-18
+    """
+    voice, app = Voice(), application(home)
+    told = errors() if as_json else voice
+    with told.working("reading what has happened to the bookings that the champion has scored"):
+        found = app.recalibrate(as_of=today(app, as_of), by=person())
+    if as_json:
+        print_json(found)
+    else:
+        tell_recalibration(found, voice)
+    if not app.settings.recalibration.enabled:
+        told.say("  the daily schedule is off; CANCELLATIONS_RECALIBRATION__ENABLED=true turns it on")
+    send(app, told)
+    if found.takeover is not None:
+        _end_with_problems(found.takeover.problems)
+    elif found.verdict == "refused":
+        raise typer.Exit(Refused.exit_code)
 
 
 def promote(

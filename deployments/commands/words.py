@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cancellations.ports import StoredDecision
     from cancellations.usecases.explain import Explanation, History
     from cancellations.usecases.promote import Takeover
+    from cancellations.usecases.recalibrate import Recalibration
 
 TROUBLE = "red"
 # A quarter of weekly looks; a champion is seldom older.
@@ -72,6 +73,17 @@ def tell_takeover(done: Takeover, probation: Trial | None, voice: Voice) -> None
     elif probation is not None:
         voice.fact("probation", f"against version {probation.rival} until {probation.last_day}")
     tell_problems(done.problems, voice)
+
+
+def tell_recalibration(found: Recalibration, voice: Voice) -> None:
+    """What the day's evidence asks for, what was done about it, and the change that it made."""
+    voice.fact("champion", f"version {found.champion}, by what was known on {found.evidence_until}", style="bold")
+    voice.fact("shift", f"{found.present:+.3f} log odds now, {found.wanted:+.3f} asked for")
+    voice.fact("reasons", *(line for reason in found.reasons for line in wrapped(reason, width=WIDTH - LABEL)))
+    if found.takeover is None:
+        voice.fact("verdict", f"{found.verdict}; champion {found.champion} stays")
+    else:
+        tell_takeover(found.takeover, None, voice)
 
 
 def tell_problems(problems: tuple[str, ...], voice: Voice) -> None:
@@ -142,6 +154,11 @@ def tell_explanation(found: Explanation, address: str | None, on: date, voice: V
 
 
 def _tell_wish(found: Explanation, voice: Voice) -> None:
+    if found.recalibrates is not None:
+        voice.tell(
+            f"by a recalibration of version {found.recalibrates}, of what was known on {found.record.known_until}", "  "
+        )
+        return
     if found.report is None:
         reason = "not on record" if found.request is None else found.request.reason
         voice.tell(f"by a person, without a report of the monitor: {reason}", "  ")
@@ -215,7 +232,9 @@ def decision_in_brief(stored: StoredDecision) -> dict[str, object]:
 
 def _tell_making(found: Explanation, address: str | None, voice: Voice) -> None:
     record, request = found.record, found.request
-    if request is None:
+    if found.recalibrates is not None:
+        wish = f"{record.request_id}: {record.shift or 0:+.3f} on the log odds of version {found.recalibrates}"
+    elif request is None:
         wish = f"{record.request_id}, none of ours: the version was registered by hand"
     else:
         attempts = "1 attempt" if request.attempts == 1 else f"{request.attempts} attempts"
@@ -237,6 +256,9 @@ def _tell_making(found: Explanation, address: str | None, voice: Voice) -> None:
 
 def _tell_gate(found: Explanation, voice: Voice) -> None:
     metrics = found.record.metrics
+    if found.recalibrates is not None:
+        voice.tell("no backtest: the shifts of past evenings were held against none, with the figures told below", "  ")
+        return
     loss, rows = metrics.get("backtest_log_loss"), metrics.get("backtest_rows")
     if loss is None:
         voice.say("  nothing: it never passed there")
