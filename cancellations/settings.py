@@ -109,7 +109,7 @@ class Recalibration(BaseModel):
     enabled: bool = Field(False, description="whether the deployment does it; by hand it can be done always")
     half_life_days: float = Field(28.0, gt=0, description="age of a booking at which its evidence weighs half")
     ridge: float = Field(20.0, ge=0, description="bookings' worth of evidence that there is nothing to shift")
-    min_shift: float = Field(0.05, gt=0, description="change of log odds below which nothing is made: a point at most")
+    min_shift: float = Field(0.05, gt=0, description="change of log odds below which nothing is made: a point or so")
     gate_days: int = Field(28, ge=1, description="bookings that matured in so many days are looked back on")
     min_rows: int = Field(300, ge=1, description="of the evidence, and of what is looked back on; fewer say little")
     tolerance: float = Field(

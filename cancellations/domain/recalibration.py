@@ -41,7 +41,7 @@ class ShiftPolicy:
 class RecalibrationPolicy:
     """When the day's shift becomes a version.
 
-    `min_shift`: change of log odds below which nothing is made; .05 moves a probability by a point at most.
+    `min_shift`: change of log odds below which nothing is made; .05 moves a probability by little more than a point.
     `gate_days`: bookings that matured in so many days are looked back on. `min_rows`: of the evidence, and of the
     bookings that are looked back on. `tolerance`: log loss per booking by which the shifts of the past may
     have been worse than none; a shift that is wrong by .1 costs about as much. `told_shift`: change of log

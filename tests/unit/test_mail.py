@@ -63,6 +63,9 @@ FACT_EXAMPLES: tuple[Fact, ...] = (
 PROMOTED, ASKED, ENDED = FACT_EXAMPLES[5:]
 BY_HAND = ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "new price list.", "Ada")
 BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better", "the probation", "p-2-3", REASONS)
+SHIFTED = ChampionChanged(
+    "2", "1", 4, END, Change.RECALIBRATED.value, "shift +0.310 of version 1", "a day", None, REASONS
+)
 BACK_BY_HAND = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "nonsense in May", "Ada")
 
 
@@ -175,6 +178,7 @@ def test_text_and_html_say_the_same_sentences(fact: Fact) -> None:
         (BY_HAND, "Promoted by Ada: v2 serves in place of v1, past gate and trial"),
         (BACK, "Rolled back: v1 serves again in place of v2, which did worse on probation"),
         (BACK_BY_HAND, "Rolled back by Ada: v1 serves again in place of v2"),
+        (SHIFTED, "Recalibrated: v2 serves in place of v1, all its log odds moved by one number"),
         (ASKED, "Your answer is needed by 2016-06-02 06:00 UTC: promote v2 in place of champion v1?"),
         (ENDED, "Challenger v2 rejected: champion v1 stays"),
     ],
@@ -250,6 +254,13 @@ def test_rollback_says_who_serves_again_that_promotions_are_held_and_how_to_rele
         'cancellations promote 2 --reason "…"',
         "cancellations status",
     ]
+
+
+def test_a_recalibration_says_by_how_much_and_how_it_is_undone() -> None:
+    mail = said(SHIFTED)
+    assert mail.tone is Tone.NEWS
+    assert dict(mail.points)["Why"] == "Shift +0.310 of version 1."
+    assert commands(SHIFTED)[1] == 'cancellations rollback --reason "…"'
 
 
 def test_rollback_by_probation_says_what_was_noticed() -> None:
