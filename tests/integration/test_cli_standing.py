@@ -107,6 +107,37 @@ def outcomes(run: Run, until: str) -> None:
     assert run("ingest", "simulator", "--after", str(SECOND), "--as-of", until).code == 0
 
 
+# --- the recalibration ----------------------------------------------------------------------------
+
+
+def test_a_recalibration_by_hand_waits_for_the_trial_and_is_told_with_its_figures(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = run("recalibrate", "--as-of", str(SECOND))
+    assert waits.code == 1
+    assert "the trial of challenger 2 against champion 1 has not ended" in waits.sentence()
+    run("withdraw", "--reason", "a look at the level", "--as-of", str(SECOND))
+    # Weeks have to mature before a shift can be looked back on; here any will do.
+    for name, value in {"MIN_ROWS": "20", "TOLERANCE": "1.0", "MIN_SHIFT": "0.001"}.items():
+        monkeypatch.setenv(f"CANCELLATIONS_RECALIBRATION__{name}", value)
+
+    done = run("recalibrate", "--as-of", str(SECOND))
+    assert done.code == 0, done.err
+    assert "recalibrated version 3 is champion in place of 1" in done.out
+    assert "passed: on " in done.out and "the daily schedule is off" in done.out
+    again = run("recalibrate", "--as-of", str(SECOND), "--json")
+    assert (again.code, again.json["takeover"], again.json["base"]) == (0, None, "1")
+    assert "recalibrated already on 2016-02-07" in again.json["reasons"][-1]
+
+    assert "recalibrated by " in run("status").out
+    assert "recalibrated       3" in run("history").out
+    told = run("explain")
+    assert "by a recalibration of version 1, of what was known on 2016-02-07" in told.out
+    assert "on the log odds of version 1" in told.out
+    assert run("rollback", "--reason", "not today", "--as-of", str(SECOND)).code == 0
+    assert "need a person" in run("recalibrate", "--as-of", str(SECOND)).sentence()
+
+
 # --- the trial ------------------------------------------------------------------------------------
 
 
