@@ -586,7 +586,13 @@ class Classifier(Protocol):
         ...
 
 
-class Trainer(Protocol):
+class Shifter(Protocol):
+    """Moves the log odds of a fitted classifier by one number."""
+
+    def shifted(self, model: Classifier, shift: float) -> Classifier: ...
+
+
+class Trainer(Shifter, Protocol):
     """Fits a classifier by a recipe; `parameters` are recorded with each run."""
 
     def parameters(self, recipe: Recipe) -> Mapping[str, Any]: ...
@@ -598,12 +604,6 @@ class Trainer(Protocol):
     def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
         """Permutation importance by log loss, as shares that sum to 1 (never negative)."""
         ...
-
-
-class Shifter(Protocol):
-    """Moves the log odds of a fitted classifier by one number."""
-
-    def shifted(self, model: Classifier, shift: float) -> Classifier: ...
 
 
 class Evaluator(Protocol):

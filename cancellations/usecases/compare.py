@@ -130,6 +130,8 @@ def compare(
         history = work.history(booked_until=as_of, known_until=as_of, ending=rule.maturing(after))
         matured = labels.matured(history, rule, as_of, after)
         unseen = np.logical_and(*(record.unseen(matured, rule) for record in records))
+        # Nor may the shift of a recalibrated one have seen them.
+        unseen &= (matured["matured_on"] > pd.Timestamp(max(r.known_until for r in records))).to_numpy()
         rows = matured[unseen].reset_index(drop=True)
         _require_enough(rows, len(matured), records, as_of, days)
         features = as_scored(work, rows, rule)
@@ -164,7 +166,7 @@ def compare(
 def _require_enough(rows: pd.DataFrame, matured: int, records: Sequence[VersionRecord], as_of: date, days: int) -> None:
     if len(rows) >= LEAST_ROWS:
         return
-    trained = " and ".join(f"version {record.version} as of {record.trained_as_of}" for record in records)
+    trained = " and ".join(f"version {record.version} as of {record.known_until}" for record in records)
     stepwise = [f"version {record.version}" for record in records if record.labels.stepwise]
     strict = ""
     if stepwise:

@@ -104,7 +104,8 @@ class _Made:
 def reproduce(version: str, *, registry: Registry, trainer: Trainer) -> Reproduction:
     """Fits a version again from its own training data, recipe, label rule, day and seed.
 
-    Settings of the estimator are those that the version was fitted with, whatever the code's are today.
+    Settings of the estimator are those that the version was fitted with, whatever the code's are today. A
+    recalibrated version is its base, made again, with the shift that is on record.
     Raises `Refused` for a version that was made by no recipe, `BadInput` for one that is not there.
     """
     told = registry.parameters(version)
@@ -127,6 +128,8 @@ def reproduce(version: str, *, registry: Registry, trainer: Trainer) -> Reproduc
     features = training.drop(columns=[name for name in BESIDE if name in training])
     examples = labels.examples(training, fitted.labels, made.rule, made.as_of, weighted=fitted.weighted)
     again = trainer.fit(features, examples, fitted, made.seed)
+    if "shift" in told:
+        again = trainer.shifted(again, float(told["shift"]))
     registered = registry.load(version, fresh=True)
     reference = registry.reference(version)
     apart = [np.abs(again.predict(rows) - registered.predict(rows)) for rows in (features, reference)]

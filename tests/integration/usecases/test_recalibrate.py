@@ -24,6 +24,7 @@ from cancellations.model import GradientBoosting
 from cancellations.sources.simulator import Drift, DriftKind, Simulator
 from cancellations.store import open_store, upgrade
 from cancellations.usecases.recalibrate import Recalibration, recalibrate
+from cancellations.usecases.reproduce import reproduce
 
 # Terms change on the day after the training: more than before is cancelled. Six weeks later it shows.
 BEGAN, TRAINED, TODAY = date(2015, 9, 1), date(2016, 3, 1), date(2016, 4, 12)
@@ -110,6 +111,12 @@ def test_the_version_is_its_base_with_a_number_and_says_so(changed: World) -> No
     rows = changed.registry.reference("1")
     told, moved = (changed.registry.load(v).predict(rows) for v in ("1", "2"))
     np.testing.assert_allclose(moved, shifted(told, done.wanted))
+
+
+def test_it_can_be_made_again_base_and_shift(changed: World) -> None:
+    correct(changed, TODAY)
+    again = reproduce("2", registry=changed.registry, trainer=GradientBoosting())
+    assert again.equal, again.verdict
 
 
 def test_the_same_day_again_makes_no_second_version(changed: World) -> None:
