@@ -139,7 +139,9 @@ def run_backtest(
         probabilities[name] = models[name].predict(built)
         still_ours()
     theirs = registry.load(champion.version).predict(built) if champion else None
-    incumbent = champion.recipe if champion is not None and champion.recipe in recipes else next(iter(recipes))
+    # The first of the settings, unless the champion's is one of them: whoever names others wants another.
+    kept = champion is not None and champion.recipe in policy.recipes
+    incumbent = champion.recipe if champion is not None and kept else policy.recipes[0]
     result = gate(
         truth,
         matured_on,

@@ -51,7 +51,7 @@ QUALITIES: Mapping[str, tuple[float, float]] = {
 HOPELESS = "hopeless"  # no gate lets it pass
 CHEAP, DEAR = 80.0, 120.0
 # The backtest looks at a fortnight. Whatever outcomes are missing there, each quality passes but the hopeless.
-GATE = GatePolicy(backtest_days=14, min_rows=4, min_skill=-1_000.0, tolerance=1.5)
+GATE = GatePolicy(max_bias=1.0, backtest_days=14, min_rows=4, min_skill=-1_000.0, tolerance=1.5)
 TRAINING = replace(POLICY, gate=GATE, max_attempts=2)
 # Each drifted window asks, unless a rule forbids it.
 EAGER = RetrainPolicy(

@@ -33,7 +33,7 @@ PAID, COUNTRY = Column("deposit_paid", "number"), Column("country", "category")
 DECLARED = (COUNTRY, PAID)
 WITH = CORE.extended(DECLARED)
 # What a training sees is looked at here, not how good it is.
-LENIENT = replace(POLICY, gate=replace(POLICY.gate, min_skill=-10.0, tolerance=10.0))
+LENIENT = replace(POLICY, gate=replace(POLICY.gate, min_skill=-10.0, tolerance=10.0, max_bias=1.0))
 
 
 def bookings() -> pd.DataFrame:
