@@ -14,7 +14,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from cancellations.domain.labels import CANCELLED, LabelRule, matured
+from cancellations.domain.labels import CANCELLED, LabelRule, matured, remaining
 
 # Upper ends of the lead buckets, days between booking and arrival; the last bucket is open.
 LEADS = (7, 30, 90, 180)
@@ -81,23 +81,7 @@ class Timing:
             out[rows] = curve(elapsed[rows])
         return out
 
-    def remaining(self, bookings: pd.DataFrame, probability: np.ndarray, until: date) -> np.ndarray:
-        """The probability that bookings which stand on the evening of a day are still cancelled."""
-        return remaining(probability, self.happened(bookings, until))
-
-
-def remaining(probability: np.ndarray, happened: np.ndarray) -> np.ndarray:
-    """p(1−f) / (1−pf): a booking's probability of cancelling, given that it has survived so far.
-
-    `probability` p is that at booking, `happened` f the share of cancellations that would have come by
-    now, shapes (rows,). It is Bayes' rule on survival, no model of its own: of all such bookings p·f
-    have gone, p·(1−f) are still to go, and 1−p·f stand. As right as p and f are.
-    """
-    stands = 1 - probability * happened
-    return np.divide(probability * (1 - happened), stands, out=np.zeros_like(stands), where=stands > 0)
-
-
-def learn_timing(history: pd.DataFrame, rule: LabelRule, as_of: date) -> Timing:
+    def learn_timing(history: pd.DataFrame, rule: LabelRule, as_of: date) -> Timing:
     """The curves of bookings that matured in the year up to `as_of`, by cancellations known by then.
 
     `history` as `ports.UnitOfWork.history` gives it. Taken by maturity, so that long leads of which only

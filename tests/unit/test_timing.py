@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cancellations.domain.labels import LabelRule
-from cancellations.domain.timing import MEMORY_DAYS, PSEUDO_COUNTS, Curve, Timing, learn_timing, remaining
+from cancellations.domain.labels import LabelRule, remaining
+from cancellations.domain.timing import MEMORY_DAYS, PSEUDO_COUNTS, Curve, Timing, learn_timing
 
 TODAY, RULE = date(2016, 6, 1), LabelRule()
 shares = st.lists(st.floats(0, 1), max_size=60).map(lambda found: np.sort(np.array(found, dtype=float)))
