@@ -81,7 +81,12 @@ class Timing:
             out[rows] = curve(elapsed[rows])
         return out
 
-    def learn_timing(history: pd.DataFrame, rule: LabelRule, as_of: date) -> Timing:
+    def remaining(self, bookings: pd.DataFrame, probability: np.ndarray, until: date) -> np.ndarray:
+        """The probability that bookings which stand on the evening of a day are still cancelled."""
+        return remaining(probability, self.happened(bookings, until))
+
+
+def learn_timing(history: pd.DataFrame, rule: LabelRule, as_of: date) -> Timing:
     """The curves of bookings that matured in the year up to `as_of`, by cancellations known by then.
 
     `history` as `ports.UnitOfWork.history` gives it. Taken by maturity, so that long leads of which only
