@@ -645,6 +645,7 @@ class Candidate:
     importance: Mapping[str, float]
     tags: Mapping[str, str] = field(default_factory=dict)
     contest: tuple[Contestant, ...] = ()
+    backtest: Classifier | None = None  # the model that the gate judged, fitted on what came before its test
     card: CardFacts | None = None
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 

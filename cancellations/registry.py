@@ -203,6 +203,8 @@ class MlflowRegistry:
             return self._record(known if known is not None else self._register(candidate))
 
     def _register(self, candidate: Candidate) -> ModelVersion:
+        import skops.io
+
         # Set by `mlflow run`: a run of that project, maybe in another store. A version gets a run of its own.
         os.environ.pop("MLFLOW_RUN_ID", None)
         data_digest = digest(candidate.training)
@@ -227,6 +229,10 @@ class MlflowRegistry:
             mlflow.log_input(_Training.of(candidate.training, data_digest), context="training")
             mlflow.log_text("\n".join(candidate.reasons), "gate.txt")
             mlflow.log_text(environment(), "environment.txt")
+            if candidate.backtest is not None:
+                judged = Path(folder) / "backtest.skops"
+                skops.io.dump(candidate.backtest.pipeline, judged)
+                mlflow.log_artifact(str(judged), "backtest")
             card = self._card(candidate, data_digest)
             if card is not None:
                 mlflow.log_text(card, "model_card.md")

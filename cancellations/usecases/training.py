@@ -95,6 +95,7 @@ class Backtest:
     start: date
     result: GateResult
     contest: tuple[Contestant, ...]
+    model: Classifier
     importance: dict[str, float]
     cohort: Cohort
     probability: np.ndarray
@@ -170,6 +171,7 @@ def run_backtest(
             )
             for name, recipe in recipes.items()
         ),
+        model=models[result.chosen],
         importance=tools.trainer.importance(models[result.chosen], built, truth, policy.seed),
         cohort=cohort,
         probability=probability,
@@ -256,6 +258,7 @@ def make_candidate(
         importance=backtest.importance,
         tags={"report_id": request.report_id or "", "replaces": request.champion or "", "reason": request.reason},
         contest=backtest.contest,
+        backtest=backtest.model,
         card=_card(request, bookings, backtest, name, told),
         pictures={"backtest.png": picture},
     )

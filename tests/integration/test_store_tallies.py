@@ -16,7 +16,7 @@ from test_store import DAY, NOW, at_once, bookings, built, outcomes, scores
 
 from cancellations.domain import features
 from cancellations.domain.features import TALLY
-from cancellations.domain.labels import Ending, LabelRule, Matures
+from cancellations.domain.labels import Ending, LabelRule, Matures, maturity
 from cancellations.domain.reservation import Column, sized
 from cancellations.errors import BadInput
 from cancellations.ports import UnitOfWork, Upserted
@@ -238,3 +238,21 @@ def test_days_of_unscored_bookings_count_what_the_pages_give(store: SqlStore) ->
                     assert counted.to_dict() == page["booked_on"].value_counts().to_dict()
                     assert counted.index.is_monotonic_increasing
         assert work.unscored_days("1", DAY, DAY).empty
+
+
+@pytest.mark.parametrize("matures", list(Matures))
+@pytest.mark.parametrize("settle_days", [0, 1, 9])
+def test_bookings_that_mature_later_are_those_of_which_the_rule_says_so(
+    store: SqlStore, matures: Matures, settle_days: int
+) -> None:
+    (batch,) = Simulator(date(2016, 5, 2), 40, seed=7).batches()
+    rule, day = LabelRule(settle_days=settle_days, matures=matures), date(2016, 6, 20)
+    with store.begin() as work:
+        work.upsert_reservations(sized(batch.reservations))
+        every = work.history(LATER, LATER)
+        later = work.history(LATER, LATER, ending=rule.maturing(day))
+        unscored = work.unscored("nobody", None, LATER, None, 10_000, ending=rule.maturing(day))
+    expected = every[maturity(every, rule) > pd.Timestamp(day)]["reservation_id"].tolist()
+    assert 100 < len(expected) < len(every) - 100
+    assert later["reservation_id"].tolist() == expected
+    assert unscored["reservation_id"].tolist() == expected

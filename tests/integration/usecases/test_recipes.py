@@ -6,15 +6,19 @@ from dataclasses import replace
 from datetime import timedelta
 
 import mlflow
+import mlflow.artifacts
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from world import FIRST, POLICY, SECOND, WEEK, NaiveTrainer, World
 
+from cancellations.domain.comparison import log_loss
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.labels import Labels, maturity, recorded_cancelled
 from cancellations.domain.recipes import RECIPES, Recipe
 from cancellations.domain.retraining import RequestState, RetrainRequest
+from cancellations.model import TRUSTED_TYPES, Model
 from cancellations.ports import VersionRecord
 
 TRIED = ("matured/1", "mix/1", "hazard/1")
@@ -50,6 +54,18 @@ def test_recipes_stand_side_by_side_in_mlflow_and_the_chosen_one_is_on_record(tr
     assert own["params.recipe"].iloc[0] == record.recipe
     assert own["params.recipes_tried"].iloc[0] == ", ".join(TRIED)
     assert any(reason.startswith(f"recipe {record.recipe}") for reason in done.detail)
+
+
+def test_the_model_that_the_gate_judged_is_kept_beside_the_one_that_serves(trained: World) -> None:
+    done = trained.retrain(trained.request(SECOND))
+    record = version(trained, done)
+    path = mlflow.artifacts.download_artifacts(run_id=record.run_id, artifact_path="backtest/backtest.skops")
+    judged = Model(skops.io.load(path, trusted=list(TRUSTED_TYPES)))
+    training = trained.registry.training(record.version)
+    tested = training[training["matured_on"] > pd.Timestamp(FIRST)]
+    loss = log_loss(tested["label"].to_numpy(), judged.predict(tested)).mean()
+    assert loss == pytest.approx(record.metrics["backtest_log_loss"])
+    assert not np.allclose(judged.predict(tested), trained.registry.load(record.version).predict(tested))
 
 
 def test_the_champions_recipe_competes_whatever_the_settings_say_today(trained: World) -> None:
