@@ -282,7 +282,7 @@ def _card(
         booked_from=booked_on.min().date(),
         booked_until=booked_on.max().date(),
         months=matured_months(labels.maturity(bookings.history, rule)[ripe], label),
-        maturity=f"{rule.settle_days} days after {after}",
+        maturity=f"{rule.settle_days} day{'s' if rule.settle_days != 1 else ''} after {after}",
         recipe=recipe,
         parameters=parameters,
         backtest_from=backtest.start + timedelta(days=1),
