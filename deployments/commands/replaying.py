@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cancellations.errors import BadInput
-from deployments.commands.options import Json, day
+from deployments.commands.options import DEFAULT_HOME, HomeOption, Json, day
 from deployments.console import Voice, plain
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ def replay(
     workers: Annotated[int, typer.Option(min=1, help="Processes that fit and measure.")] = 2,
     seed: Annotated[int, typer.Option(help="Of fits, samples and chance.")] = 20,
     random_timings: Annotated[int, typer.Option("--random", min=0, help="Random timings to compare with.")] = 600,
+    home: HomeOption = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Replay the past: each policy retrains as it would have, each booking is scored by the model of its day.
 
-    Switches at once, without trial and probation. Writes replay.json, replay.csv and replay.png to the folder.
+    Switches at once, without trial and probation; --composed plays the whole house. Settings are the home's.
+    Writes replay.json, replay.csv and replay.png to the folder.
 
     Example: cancellations replay bookings.csv --from 2016-04-04 --to 2017-02-26 --policy ours --policy monthly
     """
@@ -62,7 +64,7 @@ def replay(
     from cancellations.replay.session import replay as run
 
     voice = Voice()
-    settings = settings_module.load()
+    settings = settings_module.load(home=home)
     require_days(first, until)
     if source is None and settings.max_lead_days is None:
         # Longer leads than these the public file cuts short at its ends.
