@@ -76,6 +76,17 @@ def test_a_forecast_that_is_off_as_a_whole_is_refused_though_it_ranks_as_before(
     assert result.metrics["backtest_bias"] == pytest.approx(off_by, abs=0.03)
 
 
+def test_where_guests_have_changed_a_candidate_may_be_as_far_off_as_the_champion() -> None:
+    off = np.clip(TRUTH + 0.2, 0.02, 0.98)
+
+    def verdict(candidate: np.ndarray) -> str:
+        (told,) = (r for r in judge(candidate, off).reasons if "mean probability" in r)
+        return told.partition(":")[0]
+
+    assert verdict(off) == "passed"
+    assert verdict(np.clip(TRUTH + 0.3, 0.02, 0.98)) == "refused"
+
+
 def test_of_recipes_one_that_is_better_with_certainty_is_chosen() -> None:
     recipes = {"mine/1": np.full(4_000, BASE), "good/1": TRUTH, "less-good/1": 0.5 * TRUTH + 0.5 * BASE}
     result = gate(LABEL, DAYS, BASE, recipes, "mine/1", None, POLICY, 20)
