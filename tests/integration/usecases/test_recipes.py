@@ -69,7 +69,9 @@ def test_the_model_that_the_gate_judged_is_kept_beside_the_one_that_serves(train
 
 
 def test_the_champions_recipe_competes_whatever_the_settings_say_today(trained: World) -> None:
-    policy = replace(POLICY, recipes=("blind/1",), cookbook=BOOK, gate=replace(POLICY.gate, tolerance=1.0))
+    policy = replace(
+        POLICY, recipes=("blind/1",), cookbook=BOOK, gate=replace(POLICY.gate, min_skill=-1.0, tolerance=1.0)
+    )
     done = trained.retrain(trained.request(SECOND), policy=policy)
     _, nested = runs(trained, done.request_id)
     assert sorted(nested["tags.recipe"]) == ["blind/1", "matured/1"]
