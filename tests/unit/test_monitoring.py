@@ -214,7 +214,7 @@ def observation(current: pd.DataFrame) -> Observation:
     [
         (bookings(0, 2), "0 bookings in the window, 300 are needed"),
         (bookings(1, 2), "1 bookings in the window"),
-        (pd.DataFrame({"colour": ["red"] * 400}), "none of the champion's 22 features"),
+        (pd.DataFrame({"colour": ["red"] * 400}), "none of the champion's 24 features"),
     ],
 )
 def test_a_window_that_cannot_be_judged_is_reported_not_raised(current: pd.DataFrame, told: str) -> None:
