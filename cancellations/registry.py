@@ -302,8 +302,10 @@ class MlflowRegistry:
         if candidate.card is None:
             return None
         pinned = {package: installed(package) for package in REQUIREMENTS}
-        facts = {"model": self._name, "data_digest": data_digest, "code_version": code_version(), "packages": pinned}
-        return model_card(replace(candidate.card, **facts))  # type: ignore[arg-type]
+        told = replace(
+            candidate.card, model=self._name, data_digest=data_digest, code_version=code_version(), packages=pinned
+        )
+        return model_card(told)
 
     @staticmethod
     def _describe(candidate: Candidate) -> str:
