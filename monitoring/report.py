@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict, Window
 from cancellations.ports import Observation
@@ -15,17 +14,17 @@ from monitoring.columns import LABEL
 
 @dataclass(frozen=True)
 class EvidentlyMeasurement:
-    """Adapter of `ports.Measurement`; keeps Evidently's snapshot until its page is wanted."""
+    """Adapter of `ports.Measurement`; keeps what was compared until Evidently's page of it is wanted."""
 
     report: MonitorReport
-    snapshot: Any = field(default=None, repr=False, compare=False)
+    compared: drift.Compared | None = field(default=None, repr=False, compare=False)
 
     def save_html(self, path: Path) -> Path | None:
         """Writes Evidently's page (some 4 MB, works offline); None when no column could be evaluated."""
-        if self.snapshot is None:
+        if self.compared is None or not self.compared.features.names:
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.snapshot.save_html(str(path))  # a Path would be ignored without a word
+        self.compared.report().save_html(str(path))  # a Path would be ignored without a word
         return path
 
 
@@ -40,14 +39,14 @@ class EvidentlyMonitor:
         rows = len(observation.current)
         obstacle = self._obstacle(observation)
         columns: tuple[ColumnDrift, ...] = ()
-        snapshot = None
+        compared = None
         if obstacle:
             signals = [
                 self._not_evaluated(drift.NAME, self.settings.column_drift, rows, obstacle),
                 self._not_evaluated(classifier.NAME, self.settings.classifier_auc, rows, obstacle),
             ]
         else:
-            columns, snapshot = drift.column_drift(
+            columns, compared = drift.column_drift(
                 observation.reference, observation.current, observation.importance, self.settings.sample_rows
             )
             signals = [
@@ -77,7 +76,7 @@ class EvidentlyMonitor:
             signals=tuple(signals),
             columns=columns,
         )
-        return EvidentlyMeasurement(report, snapshot)
+        return EvidentlyMeasurement(report, compared)
 
     def _obstacle(self, observation: Observation) -> str:
         """Why the window as a whole cannot be held against the reference; empty when it can."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from evidently.core import metric_types
 
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
 from cancellations.domain.retraining import ColumnDrift, Verdict
@@ -61,6 +62,20 @@ def test_an_unchanged_world_has_no_drifted_column_and_every_column_a_score(quiet
     assert set(columns(quiet)) == set(FEATURES)
     assert all(c.score is not None and not c.drifted and not c.why for c in quiet.report.columns)
     assert {s.verdict for s in quiet.report.signals} <= {Verdict.OK, Verdict.WATCH}
+
+
+def test_scores_and_verdicts_are_those_of_evidentlys_own_report() -> None:
+    current = bookings(1_000, 2)
+    current["price"] = current["price"].where(np.arange(1_000) % 7 > 0) * 1.6
+    current["meal"] = np.where(np.arange(1_000) % 3 == 0, None, current["meal"])
+    found = measure(current)
+    assert found.compared is not None
+    told = {}
+    for result in found.compared.report().metric_results.values():
+        failed = any(test.status is metric_types.TestStatus.FAIL for test in result.tests)
+        told[result.metric_value_location.metric.params["column"]] = (float(result.value), failed)
+    assert told == {c.column: (c.score, c.drifted) for c in found.report.columns}
+    assert {column for column, (_, failed) in told.items() if failed} == {"price", "meal"}
 
 
 def test_exactly_the_changed_columns_are_found_and_come_first() -> None:
