@@ -280,6 +280,7 @@ class App:
             rhythm=monitor_.Rhythm(knobs.window_days, knobs.step_days),
             rule=self.settings.labels,
             policy=self.settings.retrain_policy,
+            open_bookings=knobs.open_bookings,
             clock=clock,
             on_look=on_look,
         )

@@ -23,6 +23,7 @@ from cancellations.domain.comparison import Arm
 from cancellations.domain.evaluation import Cohort, Evaluation
 from cancellations.domain.events import Channel, Message
 from cancellations.domain.features import FeatureSet
+from cancellations.domain.in_flight import Slice
 from cancellations.domain.labels import Ending, Examples, LabelRule, Labels, unseen
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialState
 from cancellations.domain.recipes import Recipe
@@ -731,7 +732,8 @@ class Observation:
     `reference` and `current`: features of the champion's training sample and of the window's
     bookings; `probability`: the champion's scores of the window's bookings. `matured_label` and
     `matured_probability`: outcomes that became final since the champion was trained, with its
-    scores of those bookings. `importance`: the champion's, by feature, summing to 1.
+    scores of those bookings. `importance`: the champion's, by feature, summing to 1. `in_flight`: what
+    has become so far of the bookings made since it was trained, empty where it is not known.
     """
 
     champion: str
@@ -743,6 +745,7 @@ class Observation:
     matured_label: np.ndarray
     matured_probability: np.ndarray
     importance: Mapping[str, float]
+    in_flight: tuple[Slice, ...] = ()
 
 
 class Measurement(Protocol):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cancellations.domain.gate import GatePolicy
+from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import TrialPolicy
 from cancellations.domain.recalibration import RecalibrationPolicy, ShiftPolicy
@@ -84,10 +85,19 @@ class MonitorSettings(BaseModel):
     excess_loss: float = Field(
         0.02, gt=0, description="log loss above the scores' own entropy, nats per matured booking"
     )
+    in_flight: float = Field(
+        5.0, gt=0, description="standard errors that open bookings may be from their forecast; 5 is prudent"
+    )
+    in_flight_days: int = Field(56, ge=1, description="open bookings made in so many days are looked at")
+    in_flight_rows: int = Field(300, ge=1, description="bookings, of all or of a hotel, below which they say nothing")
     weights: dict[str, float] = Field(
         {"column drift": 1.0, "domain classifier": 1.0, "matured excess loss": 2.0},
         description="evidence weight of each signal; realised loss is the only proof of harm",
     )
+
+    @property
+    def open_bookings(self) -> InFlightPolicy:
+        return InFlightPolicy(self.in_flight_days, self.in_flight_rows)
 
 
 class RetrainSettings(BaseModel):

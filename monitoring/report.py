@@ -1,4 +1,4 @@
-"""One window, measured: the three signals, every column's drift, and Evidently's page of it."""
+"""One window, measured: its signals, every column's drift, and Evidently's page of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict, Window
 from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
-from monitoring import classifier, drift, performance
+from monitoring import classifier, drift, in_flight, performance
 from monitoring.columns import LABEL
 
 
@@ -67,6 +67,9 @@ class EvidentlyMonitor:
                 self.settings.excess_loss,
                 self._weight(performance.NAME),
             )
+        )
+        signals.append(
+            in_flight.in_flight_signal(observation.in_flight, self.settings.in_flight, self._weight(in_flight.NAME))
         )
         report = MonitorReport(
             champion=observation.champion,

@@ -88,6 +88,22 @@ class RetrainDue(RetrainRequested):
 
 
 @dataclass(frozen=True)
+class SignalAlarmed(Fact):
+    """A signal that is no reason to retrain alarms, and did not in the window before: a person looks."""
+
+    topic: ClassVar[str] = "cancellations.signal.alarmed"
+    about: ClassVar[tuple[str, str]] = ("report", "report_id")
+    report_id: str
+    champion: str
+    window_start: date
+    window_end: date
+    signal: str
+    before: str
+    after: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ChallengerRegistered(Fact):
     """A request ended with a new version, which now stands beside the champion."""
 
@@ -216,6 +232,7 @@ class OutlookPublished(Fact):
 FACTS: tuple[type[Fact], ...] = (
     DriftDetected,
     RetrainDue,
+    SignalAlarmed,
     ChallengerRegistered,
     RetrainRejected,
     RetrainFailed,

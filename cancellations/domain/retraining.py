@@ -71,14 +71,18 @@ class Signal:
 
 
 def evidence_of(signals: Sequence[Signal]) -> float | None:
-    """Weighted strength of the alarms over the weight of all signals; None when none was evaluated.
+    """Weighted strength of the alarms over the weight of all signals; None when none with a weight was evaluated.
 
     A signal that could not be evaluated brings no evidence, for or against.
     """
-    if all(s.verdict is Verdict.NOT_EVALUATED for s in signals):
+    if all(s.verdict is Verdict.NOT_EVALUATED for s in signals if s.weight > 0):
         return None
-    total = sum(s.weight for s in signals)
-    return sum(s.weight * s.strength for s in signals) / total if total > 0 else None
+    return sum(s.weight * s.strength for s in signals) / sum(s.weight for s in signals)
+
+
+def beside_the_evidence(signals: Sequence[Signal]) -> list[Signal]:
+    """Signals that alarm and have no weight: people look at what they tell, no retrain follows from it."""
+    return [s for s in signals if s.verdict is Verdict.ALARM and s.weight == 0]
 
 
 def judge(value: float, threshold: float) -> Verdict:
@@ -185,7 +189,7 @@ class RetrainHistory:
 
 def decide_retrain(signals: Sequence[Signal], history: RetrainHistory, policy: RetrainPolicy, now: date) -> Decision:
     """Weighs the signals of the window that ends `now`, a day of event time. Pure: same input, same decision."""
-    reasons: list[str] = [_describe(signals, policy)]
+    reasons: list[str] = [_describe(signals, policy), *(_beside(s) for s in beside_the_evidence(signals))]
 
     recent: Sequence[float | None] = (*history.evidence, evidence_of(signals))[-policy.confirm_n :]
     drifted = [e is not None and e >= policy.evidence_needed for e in recent]
@@ -209,12 +213,20 @@ def decide_retrain(signals: Sequence[Signal], history: RetrainHistory, policy: R
 def _describe(signals: Sequence[Signal], policy: RetrainPolicy) -> str:
     evidence = evidence_of(signals)
     if evidence is None:
-        why = "; ".join(f"{s.name}: {s.why}" for s in signals)
+        why = "; ".join(f"{s.name}: {s.why}" for s in signals if s.why)
         return f"no signal could be evaluated ({why})"
-    alarms = [f"{s.name} {s.value:.3f} >= {s.threshold:g}" for s in signals if s.verdict is Verdict.ALARM]
+    alarms = [_exceeds(s) for s in signals if s.verdict is Verdict.ALARM and s.weight > 0]
     told = ", ".join(alarms) if alarms else "no alarm"
     # Rounded down: evidence that just misses should not read as if it had not.
     return f"evidence {math.floor(evidence * 100) / 100:.2f} of {policy.evidence_needed:g} needed: {told}"
+
+
+def _exceeds(signal: Signal) -> str:
+    return f"{signal.name} {signal.value:.3f} >= {signal.threshold:g}"
+
+
+def _beside(signal: Signal) -> str:
+    return f"beside the evidence: {_exceeds(signal)}; {signal.before}, {signal.after}"
 
 
 def _news(history: RetrainHistory, policy: RetrainPolicy) -> str:

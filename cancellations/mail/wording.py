@@ -24,6 +24,7 @@ from cancellations.domain.events import (
     RetrainDue,
     RetrainFailed,
     RetrainRejected,
+    SignalAlarmed,
     TrialEnded,
 )
 from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
@@ -136,6 +137,48 @@ def _due(story: Story) -> Words:
         " A retrain is requested.",
         (*_weight_of_evidence(story.report), _requested(champion)),
     )
+
+
+def _alarmed(story: Story) -> Words:
+    fact, champion = story.fact, version(story.fact["champion"])
+    what = ADVICE.get(fact["signal"], Advice(f"{fact['signal']} alarms", "", "Look at the report below."))
+    return Words(
+        Tone.ATTENTION,
+        f"{what.subject}: {fact['before']}, {fact['after']}",
+        f"{what.subject}: {fact['before']}, {fact['after']} (on {fact['window_end']}, champion {champion}).",
+        (
+            ("How much it matters", f"{what.harm} {_harm(story.report) if story.report else ''}".strip()),
+            ("Look here first", what.look),
+            (
+                "What the system did",
+                f"Nothing but this mail: the signal is no reason to retrain by itself. Champion {champion} keeps"
+                " serving, and no further mail comes while the alarm lasts.",
+            ),
+        ),
+        (STATUS, Step(f"cancellations explain {fact['champion']}", "shows this look and the ones before it"), PAUSE),
+    )
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What an alarm beside the evidence is called, what it may mean, and what a person looks at first."""
+
+    subject: str
+    harm: str
+    look: str
+
+
+ADVICE: Mapping[str, Advice] = {
+    "in-flight cancellations": Advice(
+        "Open bookings go another way than foretold",
+        "Either outcomes reach the system wrongly, and everything that is learnt from them is wrong too, or guests"
+        " have changed, and the scores of open bookings are off.",
+        "Do outcomes come in whole and on time? Cancellations that are told late, or not at all, look like guests"
+        " who stay, and guests who stay like a broken feed. Compare some bookings with the hotel's own system. If the"
+        " feed is right, guests have changed: realised loss will tell in the weeks to come, and a retrain follows"
+        " from that.",
+    ),
+}
 
 
 def _registered(story: Story) -> Words:
@@ -503,6 +546,7 @@ def _money_at_risk(row: Payload, fact: Payload, before: str = "; ", behind: str 
 WORDING: dict[str, Callable[[Story], Words]] = {
     DriftDetected.topic: _drift,
     RetrainDue.topic: _due,
+    SignalAlarmed.topic: _alarmed,
     ChallengerRegistered.topic: _registered,
     RetrainRejected.topic: _rejected,
     RetrainFailed.topic: _failed,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
+
 from cancellations.domain import labels
-from cancellations.domain.events import DriftDetected, RetrainDue, identity
+from cancellations.domain.events import DriftDetected, Fact, RetrainDue, SignalAlarmed, identity
+from cancellations.domain.in_flight import InFlightPolicy, Slice, in_flight
 from cancellations.domain.promotion import Change, kin
 from cancellations.domain.retraining import (
     Action,
@@ -18,8 +21,10 @@ from cancellations.domain.retraining import (
     RetrainHistory,
     RetrainPolicy,
     RetrainRequest,
+    beside_the_evidence,
     decide_retrain,
 )
+from cancellations.domain.timing import MEMORY_DAYS
 from cancellations.errors import Refused
 from cancellations.ports import (
     Measurement,
@@ -71,6 +76,7 @@ def monitor(
     rhythm: Rhythm,
     rule: labels.LabelRule,
     policy: RetrainPolicy,
+    open_bookings: InFlightPolicy,
     clock: Callable[[], datetime],
     on_look: Callable[[StoredDecision], None] = lambda decision: None,
 ) -> Monitored:
@@ -92,7 +98,7 @@ def monitor(
             if any(work.report_exists(version, end) for version in kin(work.ledger(), champion.version)):
                 known += 1
                 continue
-            observation, matured_since = _observe(work, registry, champion, end, rhythm, rule)
+            observation, matured_since = _observe(work, registry, champion, end, rhythm, rule, open_bookings)
         measurement = watch.measure(observation)
         stored = _decide(store, registry, champion, measurement, matured_since, policy, clock())
         if stored is None:
@@ -114,18 +120,26 @@ def _champion(work: UnitOfWork) -> VersionRecord:
 
 
 def _observe(
-    work: UnitOfWork, registry: Registry, champion: VersionRecord, end: date, rhythm: Rhythm, rule: labels.LabelRule
+    work: UnitOfWork,
+    registry: Registry,
+    champion: VersionRecord,
+    end: date,
+    rhythm: Rhythm,
+    rule: labels.LabelRule,
+    open_bookings: InFlightPolicy,
 ) -> tuple[Observation, int]:
     """What the monitor looks at; and how many outcomes became final since the champion was trained."""
     # Of bookings made before it was trained the champion has scored the open ones alone, those with
     # long leads; among the window's they would look like drift.
     start = max(end - timedelta(days=rhythm.window_days - 1), champion.trained_as_of + timedelta(days=1))
-    history = work.history(booked_until=end, known_until=end, ending=rule.maturing(champion.trained_as_of))
-    history = history[champion.unseen(history, rule)]
+    # What curves of cancellations are learned from, and what the champion is judged on.
+    remembered = min(champion.trained_as_of, end - timedelta(days=MEMORY_DAYS))
+    history = work.history(booked_until=end, known_until=end, ending=rule.maturing(remembered))
+    unseen = history[champion.unseen(history, rule)]
     window = work.scored(champion.version, start, end)
-    final = labels.matured(history, rule, as_of=end, after=champion.trained_as_of)
+    final = labels.matured(unseen, rule, as_of=end, after=champion.trained_as_of)
     matured_since = len(final)
-    probability = work.predictions(champion.version, final["reservation_id"])
+    probability = work.predictions(champion.version, unseen["reservation_id"])
     final = final[final["reservation_id"].isin(probability.index)]
     observation = Observation(
         champion=champion.version,
@@ -137,8 +151,30 @@ def _observe(
         matured_label=final["label"].to_numpy(dtype=float),
         matured_probability=probability.reindex(final["reservation_id"]).to_numpy(dtype=float),
         importance=registry.importance(champion.version),
+        in_flight=_in_flight(work, champion, history, unseen, probability, end, rule, open_bookings),
     )
     return observation, matured_since
+
+
+def _in_flight(
+    work: UnitOfWork,
+    champion: VersionRecord,
+    history: pd.DataFrame,
+    unseen: pd.DataFrame,
+    probability: pd.Series,
+    end: date,
+    rule: labels.LabelRule,
+    policy: InFlightPolicy,
+) -> tuple[Slice, ...]:
+    """Bookings made since the champion was trained, as far as outcomes have come in."""
+    fed = work.outcomes_until(end)
+    if fed is None:
+        return ()
+    # Of older bookings it has scored those alone that were still open, which had survived already.
+    since = unseen[unseen["booked_on"] > pd.Timestamp(champion.trained_as_of)]
+    since = since.assign(probability=since["reservation_id"].map(probability)).dropna(subset=["probability"])
+    # Outcomes that have not come in yet would read as guests who stayed.
+    return in_flight(since, history, rule, min(end, fed), policy)
 
 
 def _decide(
@@ -155,6 +191,7 @@ def _decide(
     report_id = identity("report", champion.version, report.window.end)
     with store.begin() as work:
         history = _history(work, champion, report.window.end, matured_since)
+        earlier = _decisions(work, champion)
     decision = decide_retrain(report.signals, history, policy, now=report.window.end)
     request = _request(decision, champion.version, report_id, report.window.end) if decision.action.retrains else None
     if request is not None:
@@ -168,6 +205,8 @@ def _decide(
     with store.begin() as work:
         if not work.add_decision(stored):
             return None
+        for alarm in _alarms(stored, earlier):
+            work.add_messages(alarm.messages(), now)
         if request is not None:
             fact = DriftDetected if decision.action is Action.RETRAIN_DRIFT else RetrainDue
             work.add_request(request, now)
@@ -184,6 +223,25 @@ def _decide(
             )
         work.commit()
     return stored
+
+
+def _alarms(stored: StoredDecision, earlier: list[StoredDecision]) -> Iterator[Fact]:
+    """What people are told beside the decision: an alarm that was none in the window before."""
+    report = stored.report
+    before = next((d.report for d in earlier if d.report.window.end < report.window.end), None)
+    told = {s.name for s in beside_the_evidence(before.signals)} if before else set()
+    for signal in beside_the_evidence(report.signals):
+        if signal.name not in told:
+            yield SignalAlarmed(
+                report_id=stored.report_id,
+                champion=report.champion,
+                window_start=report.window.start,
+                window_end=report.window.end,
+                signal=signal.name,
+                before=signal.before,
+                after=signal.after,
+                reasons=stored.decision.reasons,
+            )
 
 
 def _history(work: UnitOfWork, champion: VersionRecord, end: date, matured_since: int) -> RetrainHistory:

@@ -25,6 +25,7 @@ from cancellations.domain.events import (
     RetrainDue,
     RetrainFailed,
     RetrainRejected,
+    SignalAlarmed,
     TrialEnded,
     identity,
     subject,
@@ -36,6 +37,7 @@ REASONS = ("1,386 bookings that matured on 14 days", "challenger 2 is better")
 EXAMPLES: tuple[Fact, ...] = (
     DriftDetected("request-7", "report-7", "1", START, END, REASONS),
     RetrainDue("request-7", "report-7", "1", START, END, REASONS),
+    SignalAlarmed("report-7", "1", START, END, "in-flight cancellations", "35% predicted", "40% expected", REASONS),
     ChallengerRegistered("request-7", "2", "1", END, REASONS),
     RetrainRejected("request-7", "1", END, REASONS),
     RetrainFailed("request-7", None, END, REASONS),
@@ -48,6 +50,7 @@ EXAMPLES: tuple[Fact, ...] = (
 SUBJECTS = {
     DriftDetected: ("request", "request-7"),
     RetrainDue: ("request", "request-7"),
+    SignalAlarmed: ("report", "report-7"),
     ChallengerRegistered: ("request", "request-7"),
     RetrainRejected: ("request", "request-7"),
     RetrainFailed: ("request", "request-7"),
@@ -61,6 +64,7 @@ BY_MAIL, BY_EVENT, BY_BOTH = {Channel.MAIL}, {Channel.EVENT}, {Channel.EVENT, Ch
 WAYS = {
     DriftDetected: BY_BOTH,
     RetrainDue: BY_BOTH,
+    SignalAlarmed: BY_MAIL,
     ChallengerRegistered: BY_MAIL,
     RetrainRejected: BY_MAIL,
     RetrainFailed: BY_MAIL,

@@ -26,6 +26,7 @@ from cancellations.domain.events import (
     RetrainDue,
     RetrainFailed,
     RetrainRejected,
+    SignalAlarmed,
     TrialEnded,
 )
 from cancellations.domain.promotion import TRANSITIONS, Change, Kind, Mode, Trial, TrialState
@@ -59,8 +60,18 @@ FACT_EXAMPLES: tuple[Fact, ...] = (
     ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "better by far", "the trial", "trial-2-2", REASONS),
     ApprovalNeeded("trial-2-2", "1", "2", END, NOW + timedelta(days=3), REASONS),
     TrialEnded("trial-2-2", "trial", "rejected", "1", "2", END, REASONS),
+    SignalAlarmed(
+        "report-7",
+        "1",
+        START,
+        END,
+        "in-flight cancellations",
+        "online: 35.1% predicted to be cancelled",
+        "38.2% expected by now, more than foretold",
+        REASONS,
+    ),
 )
-PROMOTED, ASKED, ENDED = FACT_EXAMPLES[5:]
+PROMOTED, ASKED, ENDED, IN_FLIGHT = FACT_EXAMPLES[5:]
 BY_HAND = ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "new price list.", "Ada")
 BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better", "the probation", "p-2-3", REASONS)
 SHIFTED = ChampionChanged(
@@ -169,6 +180,11 @@ def test_text_and_html_say_the_same_sentences(fact: Fact) -> None:
             "Drift confirmed in bookings of 2016-05-02 to 2016-05-29: retrain requested (champion v1)",
         ),
         (FACT_EXAMPLES[2], "Challenger v2 is on trial against champion v1"),
+        (
+            IN_FLIGHT,
+            "Open bookings go another way than foretold: online: 35.1% predicted to be cancelled, 38.2% expected by"
+            " now, more than foretold",
+        ),
         (FACT_EXAMPLES[4], "Retrain of 2016-05-29 failed and needs a person: there is still no champion"),
         (
             ChampionChanged("1", None, 1, END, Change.FIRST.value, "passed", "the gate"),

@@ -223,6 +223,7 @@ def test_a_window_that_cannot_be_judged_is_reported_not_raised(current: pd.DataF
         "column drift",
         "domain classifier",
         "matured excess loss",
+        "in-flight cancellations",
     ]
     assert all(s.verdict is Verdict.NOT_EVALUATED and s.why for s in measurement.report.signals)
     assert told in measurement.report.signals[0].why

@@ -15,6 +15,7 @@ import pytest
 from world import DAYS, FIRST, POLICY, SECOND, START, WEEK, Snapshot, World, registry
 
 from cancellations.domain.features import CORE, FEATURES
+from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import CANCELLED, matured
 from cancellations.domain.reservation import COLUMNS, GROUP_SIZE, Column, no_problems
 from cancellations.domain.retraining import MonitorReport, RequestState, RetrainPolicy
@@ -81,6 +82,7 @@ def look(world: World, until: date) -> MonitorReport:
         rhythm=Rhythm(window_days=14, step_days=7),
         rule=POLICY.labels,
         policy=RetrainPolicy(),
+        open_bookings=InFlightPolicy(),
         clock=world.clock,
     )
     return looked.decisions[-1].report

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from world import FIRST, POLICY, SECOND, START, WEEK, CutOff, Given, GivenMonitor, PowerCut, World
 
-from cancellations.domain.events import DriftDetected, Message, RetrainDue
+from cancellations.domain.events import DriftDetected, Message, RetrainDue, SignalAlarmed
 from cancellations.domain.features import FEATURES
 from cancellations.domain.labels import maturity
 from cancellations.domain.promotion import Change
@@ -81,6 +81,35 @@ def test_an_old_champion_is_retrained_on_the_calendar_and_the_event_says_so(serv
     assert [d.decision.action for d in looked.decisions] == [Action.NONE, Action.RETRAIN_CALENDAR]
     assert serving.topics() == [("event", RetrainDue.topic), ("mail", RetrainDue.topic)]
     assert requests(serving)[0].as_of == W2
+
+
+def test_an_alarm_beside_the_evidence_is_mailed_when_it_begins_and_retrains_nothing(serving: World) -> None:
+    looked = serving.monitor(GivenMonitor(flying=[W1, W2, W4]), until=W4, after=FIRST)
+    assert [d.decision.action for d in looked.decisions] == [Action.NONE] * 4
+    assert requests(serving) == []
+    told = messages(serving)
+    assert [(m.channel.value, m.topic) for m in told] == [("mail", SignalAlarmed.topic)] * 2
+    assert [m.payload["report_id"] for m in told] == [looked.decisions[n].report_id for n in (0, 3)]
+    assert told[0].payload["after"] == "40.0% expected by now, more than foretold"
+    # A look that is taken again tells nothing again.
+    serving.monitor(GivenMonitor(flying=[W1, W2, W4]), until=W4, after=FIRST)
+    assert len(messages(serving)) == 2
+
+
+def test_bookings_in_flight_are_those_made_and_scored_since_the_training_as_far_as_outcomes_are_in(
+    trained: World,
+) -> None:
+    trained.score(until=W2)
+    watch = GivenMonitor()
+    trained.monitor(watch, until=W2, after=FIRST)
+    for observation in watch.seen:
+        with trained.store.begin() as work:
+            history = work.history(booked_until=observation.end, known_until=observation.end)
+            made = history[history["booked_on"] > pd.Timestamp(FIRST)]
+            scored = work.predictions("1", made["reservation_id"])
+        (everything,) = (one for one in observation.in_flight if one.name == "all bookings")
+        assert everything.rows == len(scored) == len(made) >= 30
+        assert everything.predicted == pytest.approx(scored.mean())
 
 
 @pytest.mark.parametrize(("method", "nth"), [("add_request", 0), ("add_messages", 0), ("commit", 0)])

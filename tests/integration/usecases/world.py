@@ -21,6 +21,7 @@ from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
 from cancellations.domain.features import FEATURES
 from cancellations.domain.gate import GatePolicy
+from cancellations.domain.in_flight import InFlightPolicy, Slice
 from cancellations.domain.labels import Examples, LabelRule
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialPolicy, open_trial
 from cancellations.domain.recipes import Recipe
@@ -59,6 +60,7 @@ from cancellations.usecases.score import Across, Cut, Scored, score
 from cancellations.usecases.status import Status, status
 from cancellations.usecases.training import Tools, TrainingPolicy
 from cancellations.usecases.trial import Looked, answer, look, withdraw
+from monitoring.in_flight import in_flight_signal
 from monitoring.plots import ReportPictures
 
 # Some hundred bookings a day. By FIRST enough have matured for a champion, by SECOND for a challenger.
@@ -196,9 +198,11 @@ class Given:
 
 @dataclass
 class GivenMonitor:
-    """Reports loss beyond its threshold in the windows that end on the days of `alarms`."""
+    """Reports loss beyond its threshold in the windows that end on the days of `alarms`, and bookings far from
+    their forecast in those of `flying`."""
 
     alarms: Sequence[date] = ()
+    flying: Sequence[date] = ()
     seen: list[Observation] = field(default_factory=list)
 
     def measure(self, observation: Observation) -> Given:
@@ -207,7 +211,9 @@ class GivenMonitor:
         signal = Signal("matured excess loss", value, 0.02, judge(value, 0.02), 2.0, len(observation.current))
         window = Window(observation.start, observation.end)
         rows = len(observation.current), len(observation.reference)
-        return Given(MonitorReport(observation.champion, window, *rows, signals=(signal,)))
+        off = Slice("online", 500, 400, 0.3, 0.4, 9.0 if observation.end in self.flying else 0.5)
+        signals = (signal, in_flight_signal([off], 5.0, 0.0))
+        return Given(MonitorReport(observation.champion, window, *rows, signals=signals))
 
 
 class PowerCut(BaseException):
@@ -331,6 +337,7 @@ class World:
             rhythm=Rhythm(window_days=14, step_days=7),
             rule=POLICY.labels,
             policy=policy or RetrainPolicy(min_new_labels=0),
+            open_bookings=InFlightPolicy(min_rows=30),
             clock=self.clock,
         )
 
