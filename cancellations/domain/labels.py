@@ -41,10 +41,11 @@ class Matures(StrEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """Bookings whose arrival, or scheduled check-out, lies later than a day."""
+    """Bookings whose arrival, or scheduled check-out, lies later than a day, and not later than another."""
 
     after: date
     by: Matures = Matures.ARRIVAL
+    until: date | None = None
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ class LabelRule:
     half_life_days: float = 180.0
     matures: Matures = Matures.ARRIVAL
 
-    def maturing(self, after: date) -> Ending:
-        """The bookings that mature later than a day."""
-        return Ending(after - timedelta(days=self.settle_days), self.matures)
+    def maturing(self, after: date, until: date | None = None) -> Ending:
+        """The bookings that mature later than a day, and by another where one is given."""
+        settled = timedelta(days=self.settle_days)
+        return Ending(after - settled, self.matures, None if until is None else until - settled)
 
     @property
     def record_days(self) -> int:

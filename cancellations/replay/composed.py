@@ -151,10 +151,12 @@ def _first_champion(app: App, world: World, span: Span) -> date:
 
 def _day(app: App, world: World, day: date, *, look: bool) -> None:
     app.ingest(Feed(world, day - DAY, day), until=day)
-    app.score(until=day)
     with app.store.begin() as work:
         running = work.open_trial()
-    if running is not None:
+    if running is None:
+        app.score(until=day)
+    else:
+        # It scores what is new before it reads.
         app.trial(until=day)
     if look:
         app.monitor(after=day - WEEKDAY_OF_LOOKS * DAY, until=day)

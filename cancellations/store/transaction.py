@@ -87,13 +87,19 @@ class Transaction:
                 self._connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
 
     def _ending(self, ending: Ending) -> ColumnElement[bool]:
-        """Reservations whose arrival, or scheduled check-out, lies later than a day."""
-        booking = tables.reservations.c
-        if ending.by is Matures.ARRIVAL:
-            return booking.arrival_on > ending.after
+        """The reservations that do so."""
+        booking, after, until = tables.reservations.c, ending.after, ending.until
+        checks_out = ending.by is Matures.CHECK_OUT
+        begins = [booking.arrival_on > after - timedelta(days=LONGEST_STAY if checks_out else 0)]
+        if until is not None:
+            begins.append(booking.arrival_on <= until)
+        if not checks_out:
+            return and_(*begins)
         nights = booking.weekend_nights + booking.week_nights
-        begins = booking.arrival_on > ending.after - timedelta(days=LONGEST_STAY)
-        return and_(begins, nights > self._days(booking.arrival_on, literal(ending.after, Date)))
+        ends = [nights > self._days(booking.arrival_on, literal(after, Date))]
+        if until is not None:
+            ends.append(nights <= self._days(booking.arrival_on, literal(until, Date)))
+        return and_(*begins, *ends)
 
     def _days(self, start: ColumnElement[date], end: ColumnElement[date]) -> ColumnElement[int]:
         """Days from one date to another, NULL if either is."""

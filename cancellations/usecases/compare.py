@@ -127,7 +127,7 @@ def compare(
     records = [registry.record(version) for version in (first, second)]
     after = as_of - timedelta(days=days)
     with store.begin() as work:
-        history = work.history(booked_until=as_of, known_until=as_of, ending=rule.maturing(after))
+        history = work.history(booked_until=as_of, known_until=as_of, ending=rule.maturing(after, as_of))
         matured = labels.matured(history, rule, as_of, after)
         unseen = np.logical_and(*(record.unseen(matured, rule) for record in records))
         # Nor may the shift of a recalibrated one have seen them.

@@ -249,6 +249,8 @@ def _score(
         last = page.iloc[-1]
         key = (pd.Timestamp(last["booked_on"]).date(), str(last["reservation_id"]))
         on_chunk(written)
+        if len(page) < chunk_rows:
+            return written
 
 
 def _features(work: UnitOfWork, page: pd.DataFrame, rule: LabelRule) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -12,6 +12,7 @@ import pytest
 from evidently.core import metric_types
 
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
+from cancellations.domain.in_flight import Slice
 from cancellations.domain.retraining import ColumnDrift, Verdict
 from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
@@ -45,6 +46,7 @@ def measure(current: pd.DataFrame, reference: pd.DataFrame | None = None) -> Evi
             matured_label=label,
             matured_probability=probability,
             importance=dict.fromkeys(FEATURES, WEIGHT),
+            in_flight=(Slice("all bookings", 900, 700, 0.3, 0.31, 0.9),),
         )
     )
 

@@ -252,7 +252,11 @@ def test_bookings_that_mature_later_are_those_of_which_the_rule_says_so(
         every = work.history(LATER, LATER)
         later = work.history(LATER, LATER, ending=rule.maturing(day))
         unscored = work.unscored("nobody", None, LATER, None, 10_000, ending=rule.maturing(day))
+        between = work.history(LATER, LATER, ending=rule.maturing(day, day + timedelta(days=5)))
     expected = every[maturity(every, rule) > pd.Timestamp(day)]["reservation_id"].tolist()
     assert 100 < len(expected) < len(every) - 100
     assert later["reservation_id"].tolist() == expected
     assert unscored["reservation_id"].tolist() == expected
+    by_then = maturity(every, rule) <= pd.Timestamp(day + timedelta(days=5))
+    assert between["reservation_id"].tolist() == [i for i in every[by_then]["reservation_id"] if i in set(expected)]
+    assert 30 < len(between) < len(later)
