@@ -350,10 +350,12 @@ class UnitOfWork(Protocol):
         given reservations arrive. Moves older than all of their bookings may stand on a common day."""
         ...
 
-    def history(self, booked_until: date, known_until: date, ending: Ending | None = None) -> pd.DataFrame:
+    def history(
+        self, booked_until: date, known_until: date, ending: Ending | None = None, only: Sequence[str] = ()
+    ) -> pd.DataFrame:
         """All reservations booked up to a day, with `status` and `known_on` of outcomes known by
         another (missing otherwise), in order of booking date and id. With `ending` only
-        those that do so."""
+        those that do so; with `only` these columns beside the id, which takes half the time."""
         ...
 
     def outcomes_until(self, known_until: date) -> date | None:

@@ -19,11 +19,13 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.labels import LabelRule, recorded_cancelled, residual
-from cancellations.domain.reservation import group_keys
+from cancellations.domain.reservation import GROUP, group_keys
 from cancellations.domain.timing import learn_timing
 
 EVERYTHING = "all bookings"
 ONLINE = "online"
+# Columns of a booking that are looked at here, and by the curves of cancellations.
+LOOKED_AT = (*GROUP, "deposit_type")
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,10 @@ class Labels(StrEnum):
 TOLD = ("reservation_id", "booked_on", "arrival_on", "status", "known_on")
 
 
+# Columns of a booking by which it matures.
+RULED_BY = ("booked_on", "arrival_on", "weekend_nights", "week_nights")
+
+
 def maturity(reservations: pd.DataFrame, rule: LabelRule) -> pd.Series:
     """Maturity date of each booking (`datetime64`), a function of what was known at booking.
 

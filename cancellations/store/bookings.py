@@ -229,8 +229,12 @@ class Bookings(BulkTransaction):
         dates = dict.fromkeys(("arrival_on", "moved_on"), "datetime64[us]")
         return found.astype(dates | dict.fromkeys(BOOKS[4:], "int64"))
 
-    def history(self, booked_until: date, known_until: date, ending: Ending | None = None) -> pd.DataFrame:
-        columns = [*tables.reservations.columns, tables.outcomes.c.status, tables.outcomes.c.known_on]
+    def history(
+        self, booked_until: date, known_until: date, ending: Ending | None = None, only: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        booking = tables.reservations.c
+        asked = [booking.reservation_id, *(booking[name] for name in only)] if only else booking
+        columns = [*asked, tables.outcomes.c.status, tables.outcomes.c.known_on]
         known = (tables.outcomes.c.reservation_id == tables.reservations.c.reservation_id) & (
             tables.outcomes.c.known_on <= known_until
         )
@@ -242,7 +246,7 @@ class Bookings(BulkTransaction):
         )
         if ending is not None:
             query = query.where(self._ending(ending))
-        return self._bookings(query, columns)
+        return frame(self._read(query), columns) if only else self._bookings(query, columns)
 
     def _bookings(self, query: Select[tuple[object, ...]], columns: Sequence[Column[object]]) -> pd.DataFrame:
         """Rows of a SELECT of `raw(columns)` that holds reservations, the declared columns among them."""

@@ -12,7 +12,7 @@ import pandas as pd
 
 from cancellations.domain import labels
 from cancellations.domain.events import DriftDetected, Fact, RetrainDue, SignalAlarmed, identity
-from cancellations.domain.in_flight import InFlightPolicy, Slice, in_flight
+from cancellations.domain.in_flight import LOOKED_AT, InFlightPolicy, Slice, in_flight
 from cancellations.domain.promotion import Change, kin
 from cancellations.domain.retraining import (
     Action,
@@ -134,7 +134,7 @@ def _observe(
     start = max(end - timedelta(days=rhythm.window_days - 1), champion.trained_as_of + timedelta(days=1))
     # What curves of cancellations are learned from, and what the champion is judged on.
     remembered = min(champion.trained_as_of, end - timedelta(days=MEMORY_DAYS))
-    history = work.history(booked_until=end, known_until=end, ending=rule.maturing(remembered))
+    history = work.history(booked_until=end, known_until=end, ending=rule.maturing(remembered), only=LOOKED_AT)
     unseen = history[champion.unseen(history, rule)]
     window = work.scored(champion.version, start, end)
     final = labels.matured(unseen, rule, as_of=end, after=champion.trained_as_of)

@@ -92,7 +92,8 @@ def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date)
     last = min(until, trial.last_day, fed) if fed is not None else trial.cohort_after
     if last <= trial.cohort_after:
         return read((), trial.sequence)
-    history = work.history(booked_until=last, known_until=until, ending=rule.maturing(trial.cohort_after, last))
+    ending = rule.maturing(trial.cohort_after, last)
+    history = work.history(booked_until=last, known_until=until, ending=ending, only=labels.RULED_BY)
     for version in (trial.champion, trial.rival):
         record = work.version(version)
         assert record is not None, "a version is recorded before it is compared"

@@ -16,7 +16,7 @@ from test_store import DAY, NOW, at_once, bookings, built, outcomes, scores
 
 from cancellations.domain import features
 from cancellations.domain.features import TALLY
-from cancellations.domain.labels import Ending, LabelRule, Matures, maturity
+from cancellations.domain.labels import RULED_BY, Ending, LabelRule, Matures, maturity
 from cancellations.domain.reservation import Column, sized
 from cancellations.errors import BadInput
 from cancellations.ports import UnitOfWork, Upserted
@@ -253,6 +253,8 @@ def test_bookings_that_mature_later_are_those_of_which_the_rule_says_so(
         later = work.history(LATER, LATER, ending=rule.maturing(day))
         unscored = work.unscored("nobody", None, LATER, None, 10_000, ending=rule.maturing(day))
         between = work.history(LATER, LATER, ending=rule.maturing(day, day + timedelta(days=5)))
+        narrow = work.history(LATER, LATER, ending=rule.maturing(day), only=RULED_BY)
+    pd.testing.assert_frame_equal(narrow, later[["reservation_id", *RULED_BY, "status", "known_on"]])
     expected = every[maturity(every, rule) > pd.Timestamp(day)]["reservation_id"].tolist()
     assert 100 < len(expected) < len(every) - 100
     assert later["reservation_id"].tolist() == expected

@@ -1,0 +1,271 @@
+"""Is a day's batch to be believed? Each of its columns against what the column has shown day by day.
+
+A feed that breaks is no drift. It breaks overnight and whole: a column that comes no more, another unit, a table
+of earlier stays that was emptied, one value for everybody. So a check counts the rows of a batch that are odd in
+one way, and asks how likely so many would have been on a day of the past. Days differ by more than chance, and
+so the count is beta-binomial, with the spread that past days had. Bookings of a group count once: they are copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+from scipy.stats import betabinom
+
+# Values beyond what nearly all of the past had, by this factor more, are out of range: a season does not reach it,
+# another unit does.
+BEYOND = 1.5
+TAIL = 0.001
+# Values that at least this share of the past had keep a record of their own; a column of any other one value is new.
+COMMON = 0.01
+# What is learned from.
+MEMORY_DAYS = 365
+# Until so many days have been seen most categories are new.
+WARM_UP_DAYS = 56
+# Days are never as alike as coins: the least correlation of two rows of a day.
+LEAST_SPREAD = 0.002
+
+
+class Check(StrEnum):
+    """In which way rows are odd."""
+
+    ABSENT = "absent"  # the column is not there at all
+    MISSING = "missing"
+    UNSEEN = "unseen category"
+    RANGE = "out of range"
+    FRACTION = "fractions where numbers were whole"
+    CONSTANT = "one value for all"
+    REPEATED = "repeated rows"
+
+
+@dataclass(frozen=True)
+class CheckPolicy:
+    """`chance`: of a day of the past to have as many odd rows, below which a batch breaks; `constant_chance`: to have
+    one value for all. A batch of fewer than `min_rows` groups says nothing."""
+
+    chance: float = 1e-6
+    constant_chance: float = 1e-4
+    min_rows: int = 10
+
+
+@dataclass(frozen=True)
+class Record:
+    """How often rows were odd on days of the past: a beta distribution of a day's share, and its highest."""
+
+    a: float
+    b: float
+    highest: float
+
+    @property
+    def usual(self) -> float:
+        return self.a / (self.a + self.b)
+
+    def chance(self, odd: int, rows: int) -> float:
+        """Of a day with so many rows to have so many odd ones, or more."""
+        return float(betabinom.sf(odd - 1, rows, self.a, self.b)) if odd else 1.0
+
+    @classmethod
+    def of(cls, odd: np.ndarray, rows: np.ndarray) -> Record:
+        """By moments, of counts of odd rows and of all rows on days, shapes (days,)."""
+        odd, rows = odd[rows > 0].astype(float), rows[rows > 0].astype(float)
+        total = rows.sum()
+        share = (odd.sum() + 0.5) / (total + 1)
+        spread = LEAST_SPREAD
+        if len(rows) > 1 and total > len(rows):
+            inflated = ((odd - rows * share) ** 2 / (rows * share * (1 - share))).sum() / (len(rows) - 1)
+            spread = float(np.clip((inflated - 1) / (rows.mean() - 1 + 1e-9), LEAST_SPREAD, 0.9))
+        concentration = 1 / spread - 1
+        many = rows >= np.median(rows) if len(rows) else rows > 0
+        highest = float((odd[many] / rows[many]).max()) if many.any() else 0.0
+        return cls(share * concentration, (1 - share) * concentration, highest)
+
+
+@dataclass(frozen=True)
+class ColumnPast:
+    """What one column has shown: records by check, of its common values, and what it knows."""
+
+    records: Mapping[Check, Record]
+    values: Mapping[object, Record]
+    other: Record
+    seen: frozenset[str] = frozenset()
+    low: float = -np.inf
+    high: float = np.inf
+    least: float = 0.0
+
+    def beyond(self, numbers: np.ndarray) -> np.ndarray:
+        """Which numbers are out of range, or nearer to 0 than any but 0 itself has been."""
+        near = (numbers != 0) & (np.abs(numbers) < self.least)
+        return ~np.isfinite(numbers) | (numbers < self.low) | (numbers > self.high) | near
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the columns of features have shown by day of booking; `days` that it was learned from."""
+
+    columns: Mapping[str, ColumnPast]
+    repeated: Record
+    days: int
+    numeric: frozenset[str] = field(default=frozenset())
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check that a batch fails: `odd` of its `rows`, where `usual` is the share of the past and `chance` that of a
+    day of the past to have as many; `example` is an odd value."""
+
+    column: str
+    check: Check
+    odd: int
+    rows: int
+    usual: float
+    chance: float
+    example: str = ""
+
+    def __str__(self) -> str:
+        what = f"{self.column}: {self.check}" if self.column else str(self.check)
+        example = f", for example {self.example}" if self.example else ""
+        return f"{what} in {self.odd:,} of {self.rows:,} bookings (usually {self.usual:.1%}){example}"
+
+
+def learn(features: pd.DataFrame, booked_on: pd.Series, groups: np.ndarray) -> Past:
+    """Records of the last year of `features`, columns by kind, of bookings made on `booked_on`.
+
+    `groups` as `domain.reservation.group_keys` gives them; all of one length.
+    """
+    recent = (booked_on > booked_on.max() - pd.Timedelta(days=MEMORY_DAYS)).to_numpy()
+    features, booked_on, groups = features[recent], booked_on[recent], groups[recent]
+    _, day = np.unique(booked_on.to_numpy(), return_inverse=True)
+    repeated = Record.of(*_by_day(features.assign(_day=day).duplicated().to_numpy(), day))
+    first = ~pd.DataFrame({"day": day, "group": groups}).duplicated().to_numpy()
+    features, day = features[first], day[first]
+    columns = {}
+    numeric = frozenset(str(c) for c in features if pd.api.types.is_numeric_dtype(features[c].dtype))
+    for name in features.columns:
+        learned = _learn_numbers if name in numeric else _learn_categories
+        columns[str(name)] = learned(features[name], day)
+    return Past(columns, repeated, int(day.max()) + 1 if len(day) else 0, numeric)
+
+
+def check(
+    features: pd.DataFrame, booked_on: pd.Series, groups: np.ndarray, past: Past, policy: CheckPolicy
+) -> tuple[Finding, ...]:
+    """What is wrong with the bookings of the last day, the least likely first; empty when nothing is, or when they
+    are too few to tell.
+
+    `features` of the bookings of that day and of some days before it, by which it is told for how long a column has
+    had one value; `groups` as `learn` takes them.
+    """
+    first = ~pd.DataFrame({"day": booked_on.to_numpy(), "group": groups}).duplicated().to_numpy()
+    today = (booked_on == booked_on.max()).to_numpy()
+    if (first & today).sum() < policy.min_rows:
+        return ()
+    found = [_finding("", Check.REPEATED, features[today].duplicated().to_numpy(), past.repeated)]
+    batch, days = features[first], booked_on[first]
+    for name, column in past.columns.items():
+        if name not in batch:
+            rows = int(today.sum())
+            found.append(Finding(name, Check.ABSENT, rows, rows, 0.0, 0.0))
+            continue
+        found.extend(_today(name, batch[name][today[first]], column, numeric=name in past.numeric))
+        found.extend(_constant(name, batch[name], days, column))
+    limits = {Check.CONSTANT: policy.constant_chance}
+    failed = [f for f in found if f.chance < limits.get(f.check, policy.chance)]
+    return tuple(sorted(failed, key=lambda f: (f.chance, f.column)))
+
+
+def _today(name: str, values: pd.Series, past: ColumnPast, *, numeric: bool) -> Iterator[Finding]:
+    missing = values.isna().to_numpy()
+    yield _finding(name, Check.MISSING, missing, past.records[Check.MISSING])
+    present = values[~missing]
+    if present.empty:
+        return
+    if not numeric:
+        unseen = ~present.astype("str").isin(past.seen).to_numpy()
+        yield _finding(name, Check.UNSEEN, unseen, past.records[Check.UNSEEN], present)
+        return
+    numbers = pd.to_numeric(present, errors="coerce").to_numpy(dtype=float)
+    yield _finding(name, Check.RANGE, past.beyond(numbers), past.records[Check.RANGE], present)
+    if Check.FRACTION in past.records:
+        yield _finding(name, Check.FRACTION, numbers != np.floor(numbers), past.records[Check.FRACTION], present)
+
+
+def _constant(name: str, values: pd.Series, days: pd.Series, past: ColumnPast) -> Iterator[Finding]:
+    """One value for all, for as many days as it has been so: the chance of the run, a day after the other."""
+    rows, chance, value = 0, 1.0, None
+    for day in np.sort(days.unique())[::-1]:
+        own = values[(days == day).to_numpy()]
+        if own.isna().any() or own.nunique() != 1 or (rows and own.iloc[0] != value):
+            break
+        value = own.iloc[0]
+        rows += len(own)
+        chance *= past.values.get(value, past.other).chance(len(own), len(own))
+    if rows:
+        usual = past.values.get(value, past.other).usual
+        yield Finding(name, Check.CONSTANT, rows, rows, usual, chance, _text(value))
+
+
+def _finding(name: str, kind: Check, odd: np.ndarray, record: Record, values: pd.Series | None = None) -> Finding:
+    count, rows = int(odd.sum()), len(odd)
+    # What some day of the past had is nothing new, whatever the distribution says.
+    chance = 1.0 if count <= record.highest * rows else record.chance(count, rows)
+    example = _text(values[odd].iloc[0]) if values is not None and count else ""
+    return Finding(name, kind, count, rows, record.usual, chance, example)
+
+
+def _learn_numbers(values: pd.Series, day: np.ndarray) -> ColumnPast:
+    numbers = values.to_numpy(dtype=float)
+    present = np.isfinite(numbers)
+    records = {Check.MISSING: Record.of(*_by_day(~present, day))}
+    own = numbers[present]
+    low, high = np.quantile(own, (TAIL, 1 - TAIL)) if len(own) else (-np.inf, np.inf)
+    away = np.abs(own[own != 0])
+    learned = ColumnPast(
+        records,
+        *_common(values, day),
+        low=float(low * BEYOND if low < 0 else low / BEYOND),
+        # A column of zeros has no width to go by.
+        high=float(max(high * BEYOND, 1.0) if high >= 0 else high / BEYOND),
+        least=float(np.quantile(away, TAIL)) / BEYOND if len(away) else 0.0,
+    )
+    records[Check.RANGE] = Record.of(*_by_day(learned.beyond(own), day[present]))
+    fractions = own != np.floor(own)
+    if not fractions.any():
+        records[Check.FRACTION] = Record.of(*_by_day(fractions, day[present]))
+    return learned
+
+
+def _learn_categories(values: pd.Series, day: np.ndarray) -> ColumnPast:
+    missing = values.isna().to_numpy()
+    text, when = values[~missing].astype("str"), day[~missing]
+    began = pd.Series(when, index=text.index).groupby(text).transform("min").to_numpy()
+    warm = when >= WARM_UP_DAYS
+    records = {
+        Check.MISSING: Record.of(*_by_day(missing, day)),
+        # New on the day on which it is seen first.
+        Check.UNSEEN: Record.of(*_by_day((began == when)[warm], when[warm])),
+    }
+    return ColumnPast(records, *_common(values, day), seen=frozenset(text.unique()))
+
+
+def _common(values: pd.Series, day: np.ndarray) -> tuple[dict[object, Record], Record]:
+    """The record of each common value, and one of a value that is not."""
+    shares = values.value_counts(normalize=True, dropna=True)
+    records = {
+        value: Record.of(*_by_day((values == value).to_numpy(), day)) for value in shares.index[shares >= COMMON]
+    }
+    rare = np.zeros(len(values), dtype=bool)
+    return records, Record.of(*_by_day(rare, day))
+
+
+def _by_day(odd: np.ndarray, day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Odd rows, and all rows, of each day."""
+    days = int(day.max()) + 1 if len(day) else 0
+    return np.bincount(day, weights=odd, minlength=days), np.bincount(day, minlength=days)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
