@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from cancellations import settings as settings_module
+from cancellations.domain.checks import DayCheck
 from cancellations.domain.fidelity import Fidelity
 from cancellations.domain.outlook import Outlook
 from cancellations.domain.retraining import RetrainRequest
@@ -51,6 +52,7 @@ from cancellations.sources.writing import write
 from cancellations.store import Database as Database
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.exports import TableExports
+from cancellations.usecases import check as check_
 from cancellations.usecases import compare as compare_
 from cancellations.usecases import deliver as deliver_
 from cancellations.usecases import explain as explain_
@@ -261,6 +263,12 @@ class App:
     def score_partition(self, partition: score_.Partition) -> int:
         return score_.score_partition(
             self.store, self.registry, partition, chunk_rows=self.settings.chunk_rows, clock=clock
+        )
+
+    def check(self, *, until: date) -> tuple[DayCheck, ...]:
+        """The bookings of each day before `until` since the last one that was checked."""
+        return check_.check_days(
+            self.store, until=until, rule=self.settings.labels, policy=self.settings.checks, clock=clock
         )
 
     def monitor(

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.card import CardFacts
+from cancellations.domain.checks import DayCheck
 from cancellations.domain.comparison import Arm
 from cancellations.domain.evaluation import Cohort, Evaluation
 from cancellations.domain.events import Channel, Message
@@ -444,6 +445,15 @@ class UnitOfWork(Protocol):
         ...
 
     def decision(self, report_id: str) -> StoredDecision | None: ...
+
+    # checks of a day's bookings
+    def add_check(self, found: DayCheck, now: datetime) -> bool:
+        """False when the day was checked already; nothing is changed then."""
+        ...
+
+    def checks(self, until: date | None = None, limit: int | None = None) -> list[DayCheck]:
+        """Newest day first, of days up to `until`."""
+        ...
 
     # requests and leases
     def add_request(self, request: RetrainRequest, now: datetime) -> bool:

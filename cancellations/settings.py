@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import LabelRule
@@ -183,6 +184,7 @@ class Settings(BaseSettings):
     gate: GatePolicy = GatePolicy()
     trial: TrialPolicy = TrialPolicy()
     quarantine: Quarantine = Quarantine()
+    checks: CheckPolicy = CheckPolicy()
     monitor: MonitorSettings = MonitorSettings()
     retrain: RetrainSettings = RetrainSettings()
     recipes: dict[str, dict[str, Any]] = Field(

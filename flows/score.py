@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import date
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from cancellations.domain.checks import DayCheck
 from cancellations.errors import Refused
 from cancellations.usecases.score import Scored
-from flows.application import application, named, publish, refused, table
+from flows.application import application, named, publish, refused, table, tell
+from flows.deliver import relay
 from flows.partition import Ended, across, task_runner
 
 
@@ -22,6 +25,9 @@ def score(after: date | None = None, until: date | None = None) -> State | None:
     The rival is the challenger on trial, or the predecessor of a champion on probation. Then each open
     booking is served the score that it should get. `CANCELLATIONS_SCORING__RUNNER` says what scores the
     parts of a large batch: this process, threads, processes, or a Dask cluster.
+
+    Then the bookings of each day since the last time are checked against what their columns have shown
+    before: a break of the feed is mailed, and holds automatic retrains.
 
     Args:
         after: Only bookings made after this day. Empty: all that are open.
@@ -41,7 +47,20 @@ def score(after: date | None = None, until: date | None = None) -> State | None:
         told(scored, ended, seconds, app.settings.scoring.runner),
         "New scores per version, and what is served",
     )
+    checked = app.check(until=until or app.settings.today)
+    if checked:
+        publish("data-checks", of_days(checked), "Days of booking, each against what its columns had shown before")
+        tell(relay())
     return None
+
+
+def of_days(checked: Sequence[DayCheck]) -> str:
+    """Markdown: what was found about each day."""
+    rows: list[list[object]] = [
+        [c.day, f"{c.bookings:,}", "**failed**" if c.findings else "passed", "; ".join(map(str, c.findings))]
+        for c in checked
+    ]
+    return table(["booked on", "bookings", "checks", "found"], rows)
 
 
 def told(scored: Scored, ended: list[Ended], seconds: float, runner: str) -> str:

@@ -104,6 +104,17 @@ class SignalAlarmed(Fact):
 
 
 @dataclass(frozen=True)
+class DataBroken(Fact):
+    """Bookings of a day fail a check that those of the day before did not fail; `reasons` names each."""
+
+    topic: ClassVar[str] = "cancellations.data.broken"
+    about: ClassVar[tuple[str, str]] = ("day", "day")
+    day: date
+    bookings: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ChallengerRegistered(Fact):
     """A request ended with a new version, which now stands beside the champion."""
 
@@ -233,6 +244,7 @@ FACTS: tuple[type[Fact], ...] = (
     DriftDetected,
     RetrainDue,
     SignalAlarmed,
+    DataBroken,
     ChallengerRegistered,
     RetrainRejected,
     RetrainFailed,

@@ -175,7 +175,7 @@ class RetrainHistory:
     `evidence` holds one entry per earlier window of the present champion, oldest first (None = could
     not be evaluated); `requested_on` the event dates of earlier requests, the first training among
     them not; `rolled_back_on` the event date of the last rollback; `pending` names a request, a trial
-    or a probation that has not ended.
+    or a probation that has not ended; `broken` tells what is wrong with the last day's bookings.
     """
 
     champion_trained_as_of: date
@@ -184,6 +184,7 @@ class RetrainHistory:
     rolled_back_on: date | None = None
     pending: str | None = None
     paused: str | None = None
+    broken: str | None = None
     matured_since: int | None = None
 
 
@@ -238,6 +239,8 @@ def _news(history: RetrainHistory, policy: RetrainPolicy) -> str:
 def _held(today: date, history: RetrainHistory, policy: RetrainPolicy) -> str | None:
     if history.paused is not None:
         return f"held: automatic retraining is paused ({history.paused})"
+    if history.broken is not None:
+        return f"held: the data are broken ({history.broken})"
     if history.pending is not None:
         return f"held: {history.pending} has not ended"
     last = max(history.requested_on, default=None)

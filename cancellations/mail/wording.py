@@ -19,6 +19,7 @@ from cancellations.domain.events import (
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
+    DataBroken,
     DriftDetected,
     OutlookPublished,
     RetrainDue,
@@ -51,6 +52,7 @@ class Step:
 
 
 STATUS = Step("cancellations status", "shows champion, challenger, last decision and requests")
+CHECK = Step("cancellations check", "checks the days since, and shows what was found")
 PAUSE = Step('cancellations pause --reason "…"', "stops automatic retraining")
 RESUME = Step("cancellations resume", "allows it again")
 ROLLBACK = 'cancellations rollback --reason "…"'
@@ -179,6 +181,35 @@ ADVICE: Mapping[str, Advice] = {
         " from that.",
     ),
 }
+
+
+def _broken(story: Story) -> Words:
+    fact = story.fact
+    first, *others = fact["reasons"]
+    more = f" and {len(others)} more" if others else ""
+    return Words(
+        Tone.TROUBLE,
+        f"Bookings of {fact['day']} look broken: {first}{more}",
+        f"The {fact['bookings']:,} bookings made on {fact['day']} are unlike any day before: {first}{more}.",
+        (
+            (
+                "How much it matters",
+                "Their scores may be wrong, and so may those of the days that follow, until the feed is mended. No"
+                " day of the past was like it, so this is hardly a change of guests.",
+            ),
+            (
+                "Look here first",
+                "The export and its mapping: was a column renamed or emptied, a unit changed, a table of earlier"
+                " stays lost? `cancellations mapping check` says how a file is read now.",
+            ),
+            (
+                "What the system did",
+                "It scored them all the same, and holds automatic retrains until a day passes its checks. What lasts"
+                " two weeks is taken for what the data are now.",
+            ),
+        ),
+        (CHECK, STATUS, PAUSE),
+    )
 
 
 def _registered(story: Story) -> Words:
@@ -547,6 +578,7 @@ WORDING: dict[str, Callable[[Story], Words]] = {
     DriftDetected.topic: _drift,
     RetrainDue.topic: _due,
     SignalAlarmed.topic: _alarmed,
+    DataBroken.topic: _broken,
     ChallengerRegistered.topic: _registered,
     RetrainRejected.topic: _rejected,
     RetrainFailed.topic: _failed,

@@ -1,4 +1,4 @@
-"""The monitor's decisions, and the retrain requests they lead to."""
+"""What was found about days and windows: checks, the monitor's decisions, and the requests they lead to."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 
 from sqlalchemy import Row, case, select, update
 
+from cancellations.domain.checks import DayCheck
 from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import BadInput
 from cancellations.ports import StoredDecision
 from cancellations.store import tables
-from cancellations.store.records import from_decision, from_report, to_decision, to_report
+from cancellations.store.records import from_decision, from_findings, from_report, to_decision, to_findings, to_report
 from cancellations.store.transaction import Transaction
 
 
 class Decisions(Transaction):
-    """The part of `ports.UnitOfWork` that knows decisions and requests."""
+    """The part of `ports.UnitOfWork` that knows checks, decisions and requests."""
 
     def report_exists(self, champion: str, window_end: date) -> bool:
         found = select(tables.decisions.c.number).where(
@@ -51,6 +52,24 @@ class Decisions(Transaction):
     def decision(self, report_id: str) -> StoredDecision | None:
         row = self._read(select(tables.decisions).where(tables.decisions.c.report_id == report_id)).first()
         return None if row is None else _decision(row)
+
+    def add_check(self, found: DayCheck, now: datetime) -> bool:
+        values = {
+            "day": found.day,
+            "bookings": found.bookings,
+            "learned_from": found.learned_from,
+            "findings": from_findings(found.findings),
+            "recorded_at": now,
+        }
+        return self._write(self._insert(tables.checks).values(values).on_conflict_do_nothing()) == 1
+
+    def checks(self, until: date | None = None, limit: int | None = None) -> list[DayCheck]:
+        query = select(tables.checks).order_by(tables.checks.c.day.desc()).limit(limit)
+        if until is not None:
+            query = query.where(tables.checks.c.day <= until)
+        return [
+            DayCheck(row.day, row.bookings, row.learned_from, to_findings(row.findings)) for row in self._read(query)
+        ]
 
     def add_request(self, request: RetrainRequest, now: datetime) -> bool:
         values = {**asdict(request), "state": request.state.value, "created_at": now, "state_since": now}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cancellations.domain.checks import Check, Finding
 from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
 from cancellations.errors import BadInput
@@ -65,6 +66,15 @@ def from_decision(decision: Decision) -> dict[str, Any]:
 def to_decision(data: Mapping[str, Any]) -> Decision:
     _require_known(data, "decision")
     return Decision(Action(data["action"]), tuple(data["reasons"]))
+
+
+def from_findings(findings: Sequence[Finding]) -> dict[str, Any]:
+    return {"schema": SCHEMA, "findings": [plain(asdict(finding)) for finding in findings]}
+
+
+def to_findings(data: Mapping[str, Any]) -> tuple[Finding, ...]:
+    _require_known(data, "check")
+    return tuple(Finding(**f | _numbers(f, "usual", "chance") | {"check": Check(f["check"])}) for f in data["findings"])
 
 
 def from_sequence(policy: SequencePolicy) -> dict[str, Any]:

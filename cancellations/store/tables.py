@@ -251,6 +251,17 @@ decisions = Table(
     Index(None, "window_end"),
 )
 
+checks = Table(
+    "checks",
+    metadata,
+    _number(),
+    Column("day", Date, nullable=False, unique=True),
+    Column("bookings", Integer, nullable=False),
+    Column("learned_from", Integer, nullable=False),
+    Column("findings", JSON, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+)
+
 requests = Table(
     "requests",
     metadata,

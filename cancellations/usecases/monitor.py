@@ -36,6 +36,7 @@ from cancellations.ports import (
     UnitOfWork,
     VersionRecord,
 )
+from cancellations.usecases.check import BREAK_DAYS
 from cancellations.usecases.point_in_time import as_scored
 
 
@@ -264,8 +265,17 @@ def _history(work: UnitOfWork, champion: VersionRecord, end: date, matured_since
         rolled_back_on=max(rollbacks, default=None),
         pending=pending,
         paused=work.paused(),
+        broken=_broken(work, end),
         matured_since=matured_since,
     )
+
+
+def _broken(work: UnitOfWork, end: date) -> str | None:
+    """What the last check before the end of the window found; an old one says nothing of today."""
+    last = next(iter(work.checks(until=end, limit=1)), None)
+    if last is None or not last.findings or (end - last.day).days >= BREAK_DAYS:
+        return None
+    return f"{last.day}: {'; '.join(map(str, last.findings))}"
 
 
 def _decisions(work: UnitOfWork, champion: VersionRecord) -> list[StoredDecision]:

@@ -111,6 +111,36 @@ def score(home: HomeOption = DEFAULT_HOME, after: After = None, as_of: AsOf = No
     voice.say(f"{scored.served:,} open bookings are served a new score")
 
 
+def check(
+    home: HomeOption = DEFAULT_HOME,
+    as_of: AsOf = None,
+    days: Annotated[int, typer.Option(min=1, help="Show the last days that were checked.")] = 14,
+    as_json: Json = False,
+) -> None:
+    """Check the bookings of each day before --as-of against what their columns have shown; a break is mailed.
+
+    Example: cancellations check --as-of 2016-05-30
+    """
+    voice, app = Voice(), application(home)
+    with voice.working("checking days"):
+        new = app.check(until=today(app, as_of))
+        with app.store.begin() as work:
+            known = work.checks(until=today(app, as_of), limit=days)
+    if as_json:
+        print_json({"checked": new, "days": known})
+    else:
+        for one in reversed(known):
+            told = "passed" if not one.findings else "FAILED"
+            voice.say(f"{one.day}  {one.bookings:>6,} bookings  {told}", "bold" if one.findings else "")
+            for finding in one.findings:
+                voice.say(f"  {finding}")
+        if not known:
+            least = app.settings.checks.min_days
+            voice.say(f"no day has been checked: {least} days of bookings are needed to learn from")
+    if new:
+        send(app, errors() if as_json else voice)
+
+
 def monitor(home: HomeOption = DEFAULT_HOME, after: After = None, as_of: AsOf = None, as_json: Json = False) -> None:
     """Look at the windows that end in the span and decide; a decision to act requests a retrain and tells owners.
 

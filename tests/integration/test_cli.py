@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -76,6 +77,11 @@ def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, mo
     scored = run("score", "--as-of", day, "--json").json
     assert scored["champion"] == "1" and scored["rows"]["1"] > 1_000
     assert "version 1: 0 reservations scored" in run("score", "--as-of", day).out
+
+    [checked] = run("check", "--as-of", day, "--json").json["checked"]
+    assert (checked["day"], checked["findings"]) == ("2016-01-09", [])
+    assert re.search(r"2016-01-09 +\d+ bookings  passed", run("check", "--as-of", day).out)
+    assert "no day has been checked" in run("check", "--as-of", "2015-12-01").out
 
     looked = run("monitor", "--as-of", day, "--json").json
     [stored] = looked["decisions"]

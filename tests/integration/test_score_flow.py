@@ -275,6 +275,26 @@ def test_a_part_that_fails_fails_the_run_with_its_reason_and_a_repeat_completes_
     pd.testing.assert_frame_equal(everything(application()), undisturbed)
 
 
+def test_days_of_booking_are_checked_after_they_are_scored_and_a_break_is_mailed(
+    flow: Flow[..., Any], environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("CANCELLATIONS_CHECKS__MIN_DAYS", "14")
+    store = application().store
+    with store.begin() as work:
+        rows = work.history(booked_until=UNTIL, known_until=UNTIL)
+        last = rows[rows["booked_on"] == pd.Timestamp(UNTIL - timedelta(days=1))]
+        work.upsert_reservations(last.drop(columns=["status", "known_on"]).assign(price=last["price"] * 100))
+        work.commit()
+    flow(until=UNTIL)
+    found = Artifact.get("data-checks")
+    assert found is not None
+    assert f"| {UNTIL - timedelta(days=1)} | {len(last):,} | **failed** | " in str(found.data)
+    assert "price: out of range in " in str(found.data)
+    with store.begin() as work:
+        topics = [entry.message.topic for entry in work.pending_messages()]
+    assert "cancellations.data.broken" in topics
+
+
 def test_without_a_champion_the_run_ends_as_refused(
     flow: Flow[..., Any], environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

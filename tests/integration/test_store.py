@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, text
 
 from cancellations.domain import features, reservation
+from cancellations.domain.checks import Check, DayCheck, Finding
 from cancellations.domain.comparison import Arm, SequencePolicy, Step
 from cancellations.domain.events import Channel, Message
 from cancellations.domain.labels import Ending, LabelRule
@@ -541,6 +542,20 @@ def test_decisions_come_newest_window_first(store: SqlStore) -> None:
         assert [d.report_id for d in work.decisions()] == ["p3", "p2", "p1"]
         assert [d.report_id for d in work.decisions("1")] == ["p2", "p1"]
         assert [d.report_id for d in work.decisions("1", limit=1)] == ["p2"]
+
+
+def test_a_day_is_checked_once_and_its_findings_come_back_as_they_were(store: SqlStore) -> None:
+    findings = (
+        Finding("price", Check.MISSING, 90, 91, 0.001, 1e-30),
+        Finding("", Check.REPEATED, 45, 91, 0.2, 0.0, "A"),
+    )
+    broken, passed = DayCheck(DAY, 91, 200, findings), DayCheck(DAY + timedelta(days=1), 80, 201)
+    with store.begin() as work:
+        assert work.add_check(broken, NOW) and work.add_check(passed, NOW)
+        assert not work.add_check(DayCheck(DAY, 1, 1), NOW)
+        assert work.checks() == [passed, broken]
+        assert work.checks(limit=1) == [passed]
+        assert work.checks(until=DAY) == [broken]
 
 
 def test_a_request_is_written_once_and_updated_by_id(store: SqlStore) -> None:

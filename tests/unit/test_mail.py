@@ -19,6 +19,7 @@ from cancellations.domain.events import (
     ChallengerRegistered,
     ChampionChanged,
     Channel,
+    DataBroken,
     DriftDetected,
     Fact,
     Message,
@@ -70,8 +71,9 @@ FACT_EXAMPLES: tuple[Fact, ...] = (
         "38.2% expected by now, more than foretold",
         REASONS,
     ),
+    DataBroken(END, 1_200, ("price: missing in 1,200 of 1,200 bookings (usually 0.1%)", "meal: one value for all")),
 )
-PROMOTED, ASKED, ENDED, IN_FLIGHT = FACT_EXAMPLES[5:]
+PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN = FACT_EXAMPLES[5:]
 BY_HAND = ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "new price list.", "Ada")
 BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better", "the probation", "p-2-3", REASONS)
 SHIFTED = ChampionChanged(
@@ -180,6 +182,10 @@ def test_text_and_html_say_the_same_sentences(fact: Fact) -> None:
             "Drift confirmed in bookings of 2016-05-02 to 2016-05-29: retrain requested (champion v1)",
         ),
         (FACT_EXAMPLES[2], "Challenger v2 is on trial against champion v1"),
+        (
+            BROKEN,
+            "Bookings of 2016-05-29 look broken: price: missing in 1,200 of 1,200 bookings (usually 0.1%) and 1 more",
+        ),
         (
             IN_FLIGHT,
             "Open bookings go another way than foretold: online: 35.1% predicted to be cancelled, 38.2% expected by"

@@ -1,0 +1,83 @@
+"""Each day's bookings against what their columns have shown before: a feed that breaks is seen on its first day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+
+import pandas as pd
+
+from cancellations.domain.checks import MEMORY_DAYS, CheckPolicy, DayCheck, Past, check, learn
+from cancellations.domain.events import DataBroken
+from cancellations.domain.labels import LabelRule
+from cancellations.domain.reservation import group_keys
+from cancellations.ports import Store, UnitOfWork
+from cancellations.usecases.point_in_time import as_scored
+
+# Days that nobody checked are caught up with, but not for ever.
+CATCH_UP = 28
+# How far back a run of one value is followed.
+RUN_DAYS = 28
+# A break that has lasted so long is what the data are now: its days are learned from like others.
+BREAK_DAYS = 14
+
+
+def check_days(
+    store: Store, *, until: date, rule: LabelRule, policy: CheckPolicy, clock: Callable[[], datetime]
+) -> tuple[DayCheck, ...]:
+    """Checks the days before `until` since the last one that was checked, in order; returns those that are new.
+
+    `until` is the day that counts as today, on which bookings still come in. Where no day was ever checked the last
+    one alone is. A day that was checked stays as it was found. People are told of a day that fails a check which
+    the day before did not fail. Without history enough to learn from nothing is checked.
+    """
+    with store.begin() as work:
+        earlier = work.checks(limit=BREAK_DAYS + 1)
+        booked = work.booked_span()
+        if booked is None:
+            return ()
+        last = min(until - timedelta(days=1), booked[1])
+        first = max(earlier[0].day + timedelta(days=1), last - timedelta(days=CATCH_UP - 1)) if earlier else last
+        if first > last:
+            return ()
+        bookings, past = _learned(work, first, last, earlier, rule)
+        if past.days < policy.min_days:
+            return ()
+        features = as_scored(work, bookings, rule)
+    groups = group_keys(bookings)
+    checked = []
+    for day in pd.date_range(first, last):
+        run = bookings["booked_on"].between(day - pd.Timedelta(days=RUN_DAYS - 1), day).to_numpy()
+        today = int((bookings["booked_on"] == day).sum())
+        if not today:
+            continue
+        findings = check(features[run], bookings["booked_on"][run], groups[run], past, policy)
+        found = DayCheck(day.date(), today, past.days, findings)
+        if _keep(store, found, earlier[0] if earlier else None, clock()):
+            checked.append(found)
+        earlier = [found, *earlier]
+    return tuple(checked)
+
+
+def _learned(
+    work: UnitOfWork, first: date, last: date, earlier: list[DayCheck], rule: LabelRule
+) -> tuple[pd.DataFrame, Past]:
+    """Bookings of the days to be checked and the run before them; and what the year before has shown."""
+    bookings = work.history(booked_until=last, known_until=last)
+    bookings = bookings[bookings["booked_on"] > pd.Timestamp(first - timedelta(days=MEMORY_DAYS + 1))]
+    lately = first - timedelta(days=BREAK_DAYS)
+    broken = [pd.Timestamp(c.day) for c in earlier if c.findings and c.day >= lately]
+    before = bookings[(bookings["booked_on"] < pd.Timestamp(first)) & ~bookings["booked_on"].isin(broken)]
+    past = learn(as_scored(work, before, rule), before["booked_on"], group_keys(before))
+    return bookings[bookings["booked_on"] > pd.Timestamp(first - timedelta(days=RUN_DAYS))], past
+
+
+def _keep(store: Store, found: DayCheck, before: DayCheck | None, now: datetime) -> bool:
+    with store.begin() as work:
+        if not work.add_check(found, now):
+            return False
+        if found.failed - (before.failed if before is not None else frozenset()):
+            told = tuple(str(finding) for finding in found.findings)
+            work.add_messages(DataBroken(found.day, found.bookings, told).messages(), now)
+        work.commit()
+    return True
