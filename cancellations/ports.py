@@ -352,11 +352,16 @@ class UnitOfWork(Protocol):
         ...
 
     def history(
-        self, booked_until: date, known_until: date, ending: Ending | None = None, only: Sequence[str] = ()
+        self,
+        booked_until: date,
+        known_until: date,
+        ending: Ending | None = None,
+        only: Sequence[str] = (),
+        booked_after: date | None = None,
     ) -> pd.DataFrame:
-        """All reservations booked up to a day, with `status` and `known_on` of outcomes known by
-        another (missing otherwise), in order of booking date and id. With `ending` only
-        those that do so; with `only` these columns beside the id, which takes half the time."""
+        """All reservations booked up to a day, and after another where one is given, with `status` and
+        `known_on` of outcomes known by a third (missing otherwise), in order of booking date and id. With
+        `ending` only those that do so; with `only` these columns beside the id, which takes half the time."""
         ...
 
     def outcomes_until(self, known_until: date) -> date | None:

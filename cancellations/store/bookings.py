@@ -230,7 +230,12 @@ class Bookings(BulkTransaction):
         return found.astype(dates | dict.fromkeys(BOOKS[4:], "int64"))
 
     def history(
-        self, booked_until: date, known_until: date, ending: Ending | None = None, only: Sequence[str] = ()
+        self,
+        booked_until: date,
+        known_until: date,
+        ending: Ending | None = None,
+        only: Sequence[str] = (),
+        booked_after: date | None = None,
     ) -> pd.DataFrame:
         booking = tables.reservations.c
         asked = [booking.reservation_id, *(booking[name] for name in only)] if only else booking
@@ -244,6 +249,8 @@ class Bookings(BulkTransaction):
             .where(tables.reservations.c.booked_on <= booked_until)
             .order_by(*BOOKING_ORDER)
         )
+        if booked_after is not None:
+            query = query.where(booking.booked_on > booked_after)
         if ending is not None:
             query = query.where(self._ending(ending))
         return frame(self._read(query), columns) if only else self._bookings(query, columns)

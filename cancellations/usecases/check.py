@@ -63,8 +63,8 @@ def _learned(
     work: UnitOfWork, first: date, last: date, earlier: list[DayCheck], rule: LabelRule
 ) -> tuple[pd.DataFrame, Past]:
     """Bookings of the days to be checked and the run before them; and what the year before has shown."""
-    bookings = work.history(booked_until=last, known_until=last)
-    bookings = bookings[bookings["booked_on"] > pd.Timestamp(first - timedelta(days=MEMORY_DAYS + 1))]
+    since = first - timedelta(days=MEMORY_DAYS + 1)
+    bookings = work.history(booked_until=last, known_until=last, booked_after=since)
     lately = first - timedelta(days=BREAK_DAYS)
     broken = [pd.Timestamp(c.day) for c in earlier if c.findings and c.day >= lately]
     before = bookings[(bookings["booked_on"] < pd.Timestamp(first)) & ~bookings["booked_on"].isin(broken)]

@@ -252,6 +252,7 @@ def test_bookings_that_mature_later_are_those_of_which_the_rule_says_so(
         every = work.history(LATER, LATER)
         later = work.history(LATER, LATER, ending=rule.maturing(day))
         unscored = work.unscored("nobody", None, LATER, None, 10_000, ending=rule.maturing(day))
+        since = work.history(LATER, LATER, booked_after=date(2016, 5, 20))
         between = work.history(LATER, LATER, ending=rule.maturing(day, day + timedelta(days=5)))
         narrow = work.history(LATER, LATER, ending=rule.maturing(day), only=RULED_BY)
     pd.testing.assert_frame_equal(narrow, later[["reservation_id", *RULED_BY, "status", "known_on"]])
@@ -259,6 +260,7 @@ def test_bookings_that_mature_later_are_those_of_which_the_rule_says_so(
     assert 100 < len(expected) < len(every) - 100
     assert later["reservation_id"].tolist() == expected
     assert unscored["reservation_id"].tolist() == expected
+    pd.testing.assert_frame_equal(since, every[every["booked_on"] > "2016-05-20"].reset_index(drop=True))
     by_then = maturity(every, rule) <= pd.Timestamp(day + timedelta(days=5))
     assert between["reservation_id"].tolist() == [i for i in every[by_then]["reservation_id"] if i in set(expected)]
     assert 30 < len(between) < len(later)
