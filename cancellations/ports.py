@@ -30,6 +30,7 @@ from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, T
 from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import Column
 from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest
+from cancellations.domain.volume import Volume
 
 # --- where reservations come from -----------------------------------------------------------------
 
@@ -370,6 +371,10 @@ class UnitOfWork(Protocol):
 
     def booked_span(self) -> tuple[date, date] | None:
         """First and last booking date in the store."""
+        ...
+
+    def booked_days(self, after: date, until: date) -> pd.Series:
+        """Bookings made in `(after, until]`, by day (index `datetime64`, ascending); days without one are left out."""
         ...
 
     # features, predictions, and what is served
@@ -749,8 +754,10 @@ class Observation:
     `reference` and `current`: features of the champion's training sample and of the window's
     bookings; `probability`: the champion's scores of the window's bookings. `matured_label` and
     `matured_probability`: outcomes that became final since the champion was trained, with its
-    scores of those bookings. `importance`: the champion's, by feature, summing to 1. `in_flight`: what
-    has become so far of the bookings made since it was trained, empty where it is not known.
+    scores of those bookings, and `matured_groups` whose they are (`domain.reservation.group_keys`).
+    `reference_probability`: its scores of the reference. `importance`: the champion's, by feature,
+    summing to 1. `in_flight`: what has become so far of the bookings made since it was trained, empty
+    where it is not known; `volume`: how many bookings came in.
     """
 
     champion: str
@@ -763,6 +770,9 @@ class Observation:
     matured_probability: np.ndarray
     importance: Mapping[str, float]
     in_flight: tuple[Slice, ...] = ()
+    matured_groups: np.ndarray = field(default_factory=lambda: np.empty(0, dtype="uint64"))
+    reference_probability: np.ndarray = field(default_factory=lambda: np.empty(0))
+    volume: Volume | None = None
 
 
 class Measurement(Protocol):

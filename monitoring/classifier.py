@@ -65,8 +65,8 @@ def domain_classifier(
     lost = [auc - roc_auc_score(origin[scored], shuffled[j, scored]) for j in range(len(columns))]
     telling = [columns[j] for j in np.argsort(lost)[::-1][:TOLD] if lost[j] > 0]
     texts = {c: describe(before[c], after[c]) for c in telling}
-    sides = tuple("; ".join(f"{c} {pair[side]}" for c, pair in texts.items()) for side in (0, 1))
-    return Signal(NAME, auc, threshold, judge(auc, threshold), weight, rows, *sides)
+    was, is_now = ("; ".join(f"{c} {pair[side]}" for c, pair in texts.items()) for side in (0, 1))
+    return Signal(NAME, auc, threshold, judge(auc, threshold), weight, rows, was, is_now)
 
 
 def _encode(frame: pd.DataFrame) -> np.ndarray:

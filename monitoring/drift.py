@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cancellations.domain.features import FeatureSet
@@ -13,6 +14,7 @@ from cancellations.domain.retraining import ColumnDrift, Signal, Verdict, judge
 from monitoring.columns import clean, comparable, describe, missing_moved, obstacle, sample, watched
 
 NAME = "column drift"
+PREDICTIONS = "prediction drift"
 
 # Distances, not p-values: a distance means the same for 300 rows and for 5,000, while a p-value
 # calls any difference drift once there are rows enough. Evidently would choose by the size of the
@@ -92,6 +94,22 @@ def column_signal(columns: Sequence[ColumnDrift], rows: int, threshold: float, w
     return Signal(NAME, value, threshold, judge(value, threshold), weight, rows, before, after)
 
 
+def prediction_drift(
+    reference: np.ndarray, current: np.ndarray, min_rows: int, threshold: float, weight: float
+) -> Signal:
+    """Distance of the window's scores from those of the reference, by Evidently's test for numbers.
+
+    `reference`, `current`: the champion's scores, shapes (rows,).
+    """
+    rows = len(current)
+    if min(len(reference), rows) < min_rows:
+        why = f"{rows:,} scored bookings in the window, {min_rows:,} are needed"
+        return Signal(PREDICTIONS, None, threshold, Verdict.NOT_EVALUATED, weight, rows, why=why)
+    value, _ = _test(NUMBERS[0], threshold, "num", pd.Series(reference), pd.Series(current))
+    before, after = (f"mean score {side.mean():.1%}" for side in (reference, current))
+    return Signal(PREDICTIONS, value, threshold, judge(value, threshold), weight, rows, before, after)
+
+
 def _method(column: str, features: FeatureSet) -> tuple[str, float]:
     return NUMBERS if column in features.numeric else CATEGORIES
 
@@ -122,17 +140,21 @@ def _compared(
 
 
 def _score(compared: Compared, column: str) -> tuple[float, bool]:
-    """Score and verdict of Evidently's own test, which a report of it would show, without drawing the report.
+    """Score and verdict of a column, as a report of it would show them."""
+    method, threshold = _method(column, compared.features)
+    kind = "num" if column in compared.features.numeric else "cat"
+    return _test(method, threshold, kind, compared.before[column].dropna(), compared.after[column].dropna())
 
-    Evidently draws each column's picture as it measures it, which takes five times as long as the measuring.
+
+def _test(method: str, threshold: float, kind: str, reference: pd.Series, current: pd.Series) -> tuple[float, bool]:
+    """Score and verdict of Evidently's own test, without a report around it.
+
+    A report draws each column's picture as it measures it, which takes five times as long as the measuring.
     """
     from evidently.legacy.calculations.stattests.registry import get_registered_stattest
     from evidently.legacy.core import ColumnType
 
-    method, threshold = _method(column, compared.features)
-    kind = ColumnType.Numerical if column in compared.features.numeric else ColumnType.Categorical
-    test = get_registered_stattest(method, kind)
-    found = test(compared.before[column].dropna(), compared.after[column].dropna(), kind, threshold)
+    found = get_registered_stattest(method, ColumnType(kind))(reference, current, ColumnType(kind), threshold)
     return float(found.drift_score), bool(found.drifted)
 
 

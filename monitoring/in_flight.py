@@ -17,9 +17,9 @@ def in_flight_signal(slices: Sequence[Slice], threshold: float, weight: float) -
     """
     if not slices:
         why = "too few bookings have been scored since the champion was trained"
-        return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, 0, why=why)
+        return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, 0, why=why, mailed=True)
     first = slices[0]
     value = abs(first.z)
     before = f"{first.name}: {first.predicted:.1%} predicted to be cancelled"
     after = f"{first.expected:.1%} expected by now, {'more' if first.z > 0 else 'fewer'} than foretold"
-    return Signal(NAME, value, threshold, judge(value, threshold), weight, first.rows, before, after)
+    return Signal(NAME, value, threshold, judge(value, threshold), weight, first.rows, before, after, mailed=True)

@@ -23,7 +23,7 @@ from matplotlib.ticker import MultipleLocator
 from cancellations.domain.comparison import Step
 from cancellations.domain.evaluation import Cohort, Evaluation
 from cancellations.domain.promotion import Kind, Trial
-from cancellations.domain.retraining import ColumnDrift, MonitorReport
+from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal
 from cancellations.ports import StoredDecision
 from monitoring.ink import BAND, DRIFTED, GAIN, GRID, INK, QUIET, SHADE, STEADY, frame, png
 from monitoring.model_plots import draw_comparison, draw_version
@@ -169,7 +169,7 @@ def _signals(axes: Axes, windows: Sequence[MonitorReport]) -> None:
     margin = max(3.5, 0.04 * float(days[-1] - days[0]))
     handles = []
     values: list[float] = []
-    for signal, (marker, line, color) in zip(windows[-1].signals, STYLES, strict=False):
+    for signal, (marker, line, color) in zip(_drawn(windows[-1]), STYLES, strict=False):
         ratios = np.clip([_ratio(report, signal.name) for report in windows], *SPAN)
         values.extend(ratios[np.isfinite(ratios)])
         axes.plot(
@@ -202,6 +202,11 @@ def _signals(axes: Axes, windows: Sequence[MonitorReport]) -> None:
     axes.set_xlabel(f"last day of the window ({windows[-1].window.end:%Y})", color=QUIET, size=9.5)
     axes.set_ylabel("value, in times its threshold", color=QUIET, size=9.5)
     axes.legend(handles=handles, **(_LEGEND | {"ncols": 1, "loc": "upper left", "bbox_to_anchor": (0.0, -0.15)}))
+
+
+def _drawn(report: MonitorReport) -> list[Signal]:
+    """Signals that decide something, or are mailed: more lines than styles nobody could tell apart."""
+    return [signal for signal in report.signals if signal.weight > 0 or signal.mailed]
 
 
 def _sequence(axes: Axes, trial: Trial) -> None:

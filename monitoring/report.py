@@ -8,7 +8,7 @@ from pathlib import Path
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict, Window
 from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
-from monitoring import classifier, drift, in_flight, performance
+from monitoring import classifier, drift, in_flight, performance, volume
 from monitoring.columns import LABEL
 
 
@@ -59,18 +59,7 @@ class EvidentlyMonitor:
                     self._weight(classifier.NAME),
                 ),
             ]
-        signals.append(
-            performance.excess_loss(
-                observation.matured_label,
-                observation.matured_probability,
-                self.settings.min_matured_rows,
-                self.settings.excess_loss,
-                self._weight(performance.NAME),
-            )
-        )
-        signals.append(
-            in_flight.in_flight_signal(observation.in_flight, self.settings.in_flight, self._weight(in_flight.NAME))
-        )
+        signals += self._others(observation)
         report = MonitorReport(
             champion=observation.champion,
             window=Window(observation.start, observation.end),
@@ -80,6 +69,25 @@ class EvidentlyMonitor:
             columns=columns,
         )
         return EvidentlyMeasurement(report, compared)
+
+    def _others(self, observation: Observation) -> list[Signal]:
+        """Signals that look at scores and outcomes, not at columns."""
+        knobs = self.settings
+        scores = (observation.reference_probability, observation.probability, knobs.min_rows)
+        return [
+            *performance.realised(
+                observation.matured_label,
+                observation.matured_probability,
+                observation.matured_groups,
+                knobs.min_matured_rows,
+                (knobs.excess_loss, knobs.calibration_bias),
+                (self._weight(performance.EXCESS), self._weight(performance.BIAS)),
+            ),
+            in_flight.in_flight_signal(observation.in_flight, knobs.in_flight, self._weight(in_flight.NAME)),
+            drift.prediction_drift(*scores, knobs.prediction_drift, self._weight(drift.PREDICTIONS)),
+            performance.estimated_loss(*scores, knobs.estimated_loss, self._weight(performance.ESTIMATED)),
+            volume.volume_signal(observation.volume, knobs.volume, self._weight(volume.NAME)),
+        ]
 
     def _obstacle(self, observation: Observation) -> str:
         """Why the window as a whole cannot be held against the reference; empty when it can."""

@@ -50,7 +50,11 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class Signal:
-    """One piece of evidence about a window; it alarms when `value >= threshold`."""
+    """One piece of evidence about a window; it alarms when `value >= threshold`.
+
+    `low` to `high`: 95 % interval of the value, where it has one. `mailed`: people are told when it begins to
+    alarm, whatever is decided.
+    """
 
     name: str
     value: float | None
@@ -61,6 +65,9 @@ class Signal:
     before: str = ""
     after: str = ""
     why: str = ""
+    low: float | None = None
+    high: float | None = None
+    mailed: bool = False
 
     @property
     def strength(self) -> float:

@@ -180,6 +180,12 @@ ADVICE: Mapping[str, Advice] = {
         " feed is right, guests have changed: realised loss will tell in the weeks to come, and a retrain follows"
         " from that.",
     ),
+    "volume": Advice(
+        "Bookings do not come in as they usually do",
+        "Bookings that do not reach the system get no score; those that come twice are counted twice.",
+        "Has the export stopped, or does it deliver the same bookings under new numbers? `cancellations status` shows"
+        " the last loads. A real rush, or a closed hotel, needs nothing.",
+    ),
 }
 
 

@@ -263,6 +263,18 @@ class Bookings(BulkTransaction):
         known_on = tables.outcomes.c.known_on
         return self._read(select(func.max(known_on)).where(known_on <= known_until)).scalar()
 
+    def booked_days(self, after: date, until: date) -> pd.Series:
+        booked_on = tables.reservations.c.booked_on
+        wanted = (booked_on > after, booked_on <= until)
+        return self._by_day(select(*raw([booked_on]), func.count()).where(*wanted))
+
+    def _by_day(self, counted: Select[tuple[object, ...]]) -> pd.Series:
+        """What a SELECT of day of booking and a count gives, by day."""
+        booked_on = tables.reservations.c.booked_on
+        rows = self._read(counted.group_by(booked_on).order_by(booked_on)).all()
+        days = pd.DatetimeIndex([row[0] for row in rows], dtype="datetime64[us]")
+        return pd.Series([row[1] for row in rows], index=days, dtype="int64")
+
     def booked_span(self) -> tuple[date, date] | None:
         # Two subqueries, each the end of an index; min and max in one SELECT would read all of it.
         first = select(func.min(tables.reservations.c.booked_on)).scalar_subquery()

@@ -43,10 +43,7 @@ class Scores(Bookings):
     ) -> pd.Series:
         booked_on = tables.reservations.c.booked_on
         wanted = self._unscored(version, booked_after, booked_until, ending)
-        query = select(*raw([booked_on]), func.count()).where(*wanted).group_by(booked_on).order_by(booked_on)
-        rows = self._read(query).all()
-        days = pd.DatetimeIndex([row[0] for row in rows], dtype="datetime64[us]")
-        return pd.Series([row[1] for row in rows], index=days, dtype="int64")
+        return self._by_day(select(*raw([booked_on]), func.count()).where(*wanted))
 
     def unscored(
         self,

@@ -14,6 +14,7 @@ from cancellations.domain import labels
 from cancellations.domain.events import DriftDetected, Fact, RetrainDue, SignalAlarmed, identity
 from cancellations.domain.in_flight import LOOKED_AT, InFlightPolicy, Slice, in_flight
 from cancellations.domain.promotion import Change, kin
+from cancellations.domain.reservation import group_keys
 from cancellations.domain.retraining import (
     Action,
     Decision,
@@ -21,10 +22,12 @@ from cancellations.domain.retraining import (
     RetrainHistory,
     RetrainPolicy,
     RetrainRequest,
-    beside_the_evidence,
+    Verdict,
     decide_retrain,
 )
 from cancellations.domain.timing import MEMORY_DAYS
+from cancellations.domain.volume import MEMORY_DAYS as VOLUME_DAYS
+from cancellations.domain.volume import volume
 from cancellations.errors import Refused
 from cancellations.ports import (
     Measurement,
@@ -142,17 +145,21 @@ def _observe(
     matured_since = len(final)
     probability = work.predictions(champion.version, unseen["reservation_id"])
     final = final[final["reservation_id"].isin(probability.index)]
+    reference = registry.reference(champion.version)
     observation = Observation(
         champion=champion.version,
         start=start,
         end=end,
-        reference=registry.reference(champion.version),
+        reference=reference,
         current=as_scored(work, window, rule),
         probability=window["probability"].to_numpy(dtype=float),
         matured_label=final["label"].to_numpy(dtype=float),
         matured_probability=probability.reindex(final["reservation_id"]).to_numpy(dtype=float),
+        matured_groups=group_keys(final),
+        reference_probability=registry.load(champion.version).predict(reference),
         importance=registry.importance(champion.version),
         in_flight=_in_flight(work, champion, history, unseen, probability, end, rule, open_bookings),
+        volume=volume(work.booked_days(end - timedelta(days=VOLUME_DAYS), end), end),
     )
     return observation, matured_since
 
@@ -230,9 +237,9 @@ def _alarms(stored: StoredDecision, earlier: list[StoredDecision]) -> Iterator[F
     """What people are told beside the decision: an alarm that was none in the window before."""
     report = stored.report
     before = next((d.report for d in earlier if d.report.window.end < report.window.end), None)
-    told = {s.name for s in beside_the_evidence(before.signals)} if before else set()
-    for signal in beside_the_evidence(report.signals):
-        if signal.name not in told:
+    told = {s.name for s in before.signals if s.verdict is Verdict.ALARM} if before else set()
+    for signal in report.signals:
+        if signal.mailed and signal.verdict is Verdict.ALARM and signal.name not in told:
             yield SignalAlarmed(
                 report_id=stored.report_id,
                 champion=report.champion,

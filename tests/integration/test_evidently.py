@@ -14,8 +14,10 @@ from evidently.core import metric_types
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
 from cancellations.domain.in_flight import Slice
 from cancellations.domain.retraining import ColumnDrift, Verdict
+from cancellations.domain.volume import Volume
 from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
+from monitoring.drift import prediction_drift
 from monitoring.report import EvidentlyMeasurement, EvidentlyMonitor
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -47,6 +49,8 @@ def measure(current: pd.DataFrame, reference: pd.DataFrame | None = None) -> Evi
             matured_probability=probability,
             importance=dict.fromkeys(FEATURES, WEIGHT),
             in_flight=(Slice("all bookings", 900, 700, 0.3, 0.31, 0.9),),
+            reference_probability=np.full(2_000, 0.3),
+            volume=Volume(1_000, 990.0, 0.1, 0),
         )
     )
 
@@ -78,6 +82,14 @@ def test_scores_and_verdicts_are_those_of_evidentlys_own_report() -> None:
         told[result.metric_value_location.metric.params["column"]] = (float(result.value), failed)
     assert told == {c.column: (c.score, c.drifted) for c in found.report.columns}
     assert {column for column, (_, failed) in told.items() if failed} == {"price", "meal"}
+
+
+def test_scores_that_moved_are_told_by_evidentlys_distance() -> None:
+    before = np.random.default_rng(4).beta(2, 3, 4_000)
+    moved = prediction_drift(before, np.clip(before + 0.1, 0, 1), 300, 0.3, 0.0)
+    assert moved.value == pytest.approx(0.1 / before.std(), rel=0.02)
+    assert moved.verdict is Verdict.ALARM
+    assert prediction_drift(np.empty(0), before, 300, 0.3, 0.0).verdict is Verdict.NOT_EVALUATED
 
 
 def test_exactly_the_changed_columns_are_found_and_come_first() -> None:

@@ -166,6 +166,7 @@ def write_everything(work: UnitOfWork) -> None:
     load = work.begin_load(LoadContent("file", "f", "a mapping", None, DAY), 2, 0, NOW)
     work.advance_load(load, LoadCounts("file", 2, 0, 1, 0, 0, 1, 1), 2, NOW)
     work.add_predictions("1", scores("a"), DAY, NOW)
+    work.add_check(DayCheck(DAY, 1, 60), NOW)
     work.add_decision(a_decision())
     work.add_request(a_request(), NOW)
     work.update_request(a_request(state=RequestState.RUNNING), NOW)

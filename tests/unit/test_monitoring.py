@@ -15,14 +15,16 @@ from cancellations.domain.comparison import Day, SequencePolicy, read
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC, FeatureSet
 from cancellations.domain.promotion import Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
+from cancellations.domain.volume import volume
 from cancellations.ports import Observation, StoredDecision
 from cancellations.settings import MonitorSettings
 from monitoring.classifier import domain_classifier
 from monitoring.columns import clean, comparable, describe, obstacle, watched
 from monitoring.drift import column_signal
-from monitoring.performance import excess_loss
+from monitoring.performance import estimated_loss, realised
 from monitoring.plots import ReportPictures, found
 from monitoring.report import EvidentlyMonitor
+from monitoring.volume import volume_signal
 
 
 def bookings(rows: int, seed: int) -> pd.DataFrame:
@@ -68,16 +70,20 @@ def test_column_drift_without_importance_is_not_evaluated() -> None:
     assert column_signal([column("price", True, 0.0)], 500, 0.5, 1.0).verdict is Verdict.NOT_EVALUATED
 
 
+def excess_loss(label: np.ndarray, probability: np.ndarray) -> Signal:
+    return realised(label, probability, np.empty(0), 300, (0.02, 0.05), (2.0, 0.0))[0]
+
+
 def test_excess_loss_of_a_calibrated_model_is_near_zero_and_of_a_wrong_one_is_its_divergence() -> None:
     chance = np.random.default_rng(1)
     truth = chance.uniform(0.05, 0.95, 60_000)
     label = (chance.random(60_000) < truth).astype(float)
-    right = excess_loss(label, truth, 300, 0.02, 1.5)
+    right = excess_loss(label, truth)
     assert right.value == pytest.approx(0.0, abs=0.006)
     assert right.verdict is Verdict.OK
     # Always .5 for outcomes that always cancel: log 2 realised and log 2 expected.
-    assert excess_loss(np.ones(500), np.full(500, 0.5), 300, 0.02, 1.5).value == pytest.approx(0.0)
-    sure = excess_loss(np.ones(500), np.full(500, 0.1), 300, 0.02, 1.5)
+    assert excess_loss(np.ones(500), np.full(500, 0.5)).value == pytest.approx(0.0)
+    sure = excess_loss(np.ones(500), np.full(500, 0.1))
     entropy = -(0.1 * np.log(0.1) + 0.9 * np.log(0.9))
     assert sure.value == pytest.approx(-np.log(0.1) - entropy)
     assert sure.verdict is Verdict.ALARM
@@ -86,15 +92,87 @@ def test_excess_loss_of_a_calibrated_model_is_near_zero_and_of_a_wrong_one_is_it
 
 def test_too_few_matured_bookings_are_not_evaluated() -> None:
     label = np.r_[np.ones(299), np.nan]
-    signal = excess_loss(label, np.full(300, 0.2), 300, 0.02, 1.5)
+    signal = excess_loss(label, np.full(300, 0.2))
     assert signal.verdict is Verdict.NOT_EVALUATED
     assert signal.rows == 299
     assert "299" in signal.why
 
 
 def test_probabilities_of_zero_and_one_stay_finite() -> None:
-    value = excess_loss(np.tile([0.0, 1.0], 200), np.tile([0.0, 1.0], 200), 300, 0.02, 1.5).value
+    value = excess_loss(np.tile([0.0, 1.0], 200), np.tile([0.0, 1.0], 200)).value
     assert value == pytest.approx(0.0, abs=1e-4)
+
+
+def test_realised_figures_have_intervals_that_count_a_group_once() -> None:
+    """Of 200 small worlds of groups of five, nearly as many intervals as they claim hold the truth, which is 0."""
+    held = dict.fromkeys(("excess", "bias", "excess by row"), 0)
+    for seed in range(200):
+        chance = np.random.default_rng(seed)
+        truth = np.repeat(chance.uniform(0.1, 0.9, 120), 5)
+        label = np.repeat((chance.random(120) < truth[::5]).astype(float), 5)
+        groups = np.repeat(np.arange(120), 5)
+        excess, bias = realised(label, truth, groups, 300, (0.02, 0.05), (2.0, 0.0))
+        by_row = excess_loss(label, truth)
+        for name, signal in (("excess", excess), ("bias", bias), ("excess by row", by_row)):
+            assert signal.low is not None and signal.high is not None and signal.low < signal.high
+            held[name] += signal.low <= 0 <= signal.high
+    assert held["excess"] >= 180 and held["bias"] >= 180
+    assert held["excess by row"] < 150
+
+
+def test_calibration_bias_is_alarmed_either_way_and_says_which() -> None:
+    for share in (0.2, 0.4):
+        label = (np.arange(1_000) < 1_000 * share).astype(float)
+        _, bias = realised(label, np.full(1_000, 0.3), np.empty(0), 300, (0.02, 0.05), (2.0, 0.0))
+        assert bias.value == pytest.approx(0.1)
+        assert bias.verdict is Verdict.ALARM
+        assert (bias.before, bias.after) == ("predicted cancellations 30.0%", f"realised cancellations {share:.1%}")
+        assert bias.low is not None and bias.high is not None and 0.05 < bias.low < 0.1 < bias.high
+
+
+def test_the_estimated_loss_is_what_the_scores_expect_and_tells_a_broken_feature_that_looks_better() -> None:
+    before = np.random.default_rng(2).beta(2, 3, 4_000)
+    same = estimated_loss(before, before, 300, 0.25, 0.0)
+    assert same.value == 0 and same.verdict is Verdict.OK
+    sure = estimated_loss(before, np.where(before > 0.5, 0.97, 0.03), 300, 0.25, 0.0)
+    assert sure.verdict is Verdict.ALARM and "-" in sure.after
+    unsure = estimated_loss(np.full(400, 0.1), np.full(400, 0.5), 300, 0.25, 0.0)
+    assert unsure.value == pytest.approx(np.log(2) / -(0.1 * np.log(0.1) + 0.9 * np.log(0.9)) - 1)
+    assert estimated_loss(before, before[:299], 300, 0.25, 0.0).verdict is Verdict.NOT_EVALUATED
+
+
+def weeks(*totals: int) -> pd.Series:
+    """Bookings of a day each, as many a week."""
+    days = pd.date_range("2015-01-05", periods=7 * len(totals))
+    counts = np.concatenate([np.diff(np.round(np.linspace(0, total, 8))) for total in totals])
+    return pd.Series(counts.astype(int), index=days)
+
+
+def test_a_week_is_held_against_those_before_and_what_their_ratio_usually_does() -> None:
+    draw = np.random.default_rng(3)
+    season = (300 * np.exp(0.3 * np.sin(np.arange(60) / 8) + 0.08 * draw.standard_normal(60))).astype(int)
+    end = date(2015, 1, 4) + timedelta(days=7 * 60)
+
+    def signal(last: int) -> Signal:
+        return volume_signal(volume(weeks(*season[:-1], last), end), 5.0, 0.0)
+
+    assert signal(int(season[-1])).verdict is Verdict.OK
+    doubled = signal(3 * int(season[-1]))
+    assert doubled.verdict is Verdict.ALARM and doubled.after == f"{3 * int(season[-1]):,} came"
+    silent = signal(0)
+    assert silent.verdict is Verdict.ALARM and silent.after == "0 came, none in the last 7 days"
+    assert volume_signal(volume(weeks(*season[:20]), date(2015, 1, 4) + timedelta(days=140)), 5.0, 0.0).value is None
+
+
+def test_days_without_a_booking_count_and_a_feed_that_ended_before_is_silent() -> None:
+    steady = weeks(*[210] * 30)
+    thinned = steady[steady.index.dayofweek != 2]
+    end = date(2015, 1, 4) + timedelta(days=210)
+    found = volume(thinned, end)
+    assert found is not None and found.bookings == 180 and abs(found.z) < 1
+    late = volume(steady, end + timedelta(days=10))
+    assert late is not None and (late.bookings, late.silent_days) == (0, 10) and late.z < -5
+    assert volume(steady[:0], end) is None
 
 
 def test_classifier_tells_a_changed_world_and_names_the_column() -> None:
@@ -223,7 +301,11 @@ def test_a_window_that_cannot_be_judged_is_reported_not_raised(current: pd.DataF
         "column drift",
         "domain classifier",
         "matured excess loss",
+        "calibration bias",
         "in-flight cancellations",
+        "prediction drift",
+        "estimated loss",
+        "volume",
     ]
     assert all(s.verdict is Verdict.NOT_EVALUATED and s.why for s in measurement.report.signals)
     assert told in measurement.report.signals[0].why
