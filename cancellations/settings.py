@@ -98,7 +98,7 @@ class MonitorSettings(BaseModel):
     estimated_loss: float = Field(
         0.25, gt=0, description="share by which the loss that the scores expect may differ from the reference's"
     )
-    volume: float = Field(5.0, gt=0, description="spreads that a week's bookings may be from what is expected")
+    volume: float = Field(3.0, gt=0, description="spreads that a week's bookings may be from what is expected")
     in_flight_days: int = Field(56, ge=1, description="open bookings made in so many days are looked at")
     in_flight_rows: int = Field(300, ge=1, description="bookings, of all or of a hotel, below which they say nothing")
     weights: dict[str, float] = Field(
