@@ -192,7 +192,7 @@ ADVICE: Mapping[str, Advice] = {
 def _broken(story: Story) -> Words:
     fact = story.fact
     first, *others = fact["reasons"]
-    more = f" and {len(others)} more" if others else ""
+    more = f"; and {len(others)} more" if others else ""
     return Words(
         Tone.TROUBLE,
         f"Bookings of {fact['day']} look broken: {first}{more}",

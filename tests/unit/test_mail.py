@@ -184,7 +184,7 @@ def test_text_and_html_say_the_same_sentences(fact: Fact) -> None:
         (FACT_EXAMPLES[2], "Challenger v2 is on trial against champion v1"),
         (
             BROKEN,
-            "Bookings of 2016-05-29 look broken: price: missing in 1,200 of 1,200 bookings (usually 0.1%) and 1 more",
+            "Bookings of 2016-05-29 look broken: price: missing in 1,200 of 1,200 bookings (usually 0.1%); and 1 more",
         ),
         (
             IN_FLIGHT,
