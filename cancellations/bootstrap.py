@@ -7,8 +7,10 @@ import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from email.message import EmailMessage
 from functools import cached_property
 from pathlib import Path
+from uuid import uuid4
 
 import pandas as pd
 
@@ -18,6 +20,8 @@ from cancellations.domain.fidelity import Fidelity
 from cancellations.domain.outlook import Outlook
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput, NotEnoughData
+from cancellations.mail.message import write as write_mail
+from cancellations.mail.samples import sample_letters
 from cancellations.mail.smtp import SmtpMailer
 from cancellations.metrics import GroupBootstrap
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
@@ -467,6 +471,28 @@ class App:
 
 # How names of tables end, in any case.
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+
+
+def sample_mails(settings: Settings) -> dict[str, EmailMessage]:
+    """An invented mail of each kind, as these settings would send it, by a name fit for a file."""
+    letters = sample_letters(ReportPictures())
+    return {name: write_mail(letter, settings.mail, _as_a_test(settings)) for name, letter in letters.items()}
+
+
+def send_sample(settings: Settings, kind: str) -> None:
+    """Sends one of them to the owners; raises `ServiceDown` when the server does not take it."""
+    if not settings.mail.is_set:
+        raise BadInput("no mail server is set: CANCELLATIONS_MAIL__HOST names it, docs/mail.md the other settings")
+    letters = sample_letters(ReportPictures())
+    if kind not in letters:
+        raise BadInput(f"there is no mail {kind!r}; there are {', '.join(letters)}")
+    # A new id each time: mail programs show a mail that they know by its id once.
+    letter = replace(letters[kind], message=replace(letters[kind].message, id=str(uuid4())))
+    SmtpMailer(settings.mail, _as_a_test(settings)).send(letter)
+
+
+def _as_a_test(settings: Settings) -> str:
+    return f"{settings.environment} test".strip()
 
 
 def left_alone(given: str | None, settings: Settings) -> list[str]:

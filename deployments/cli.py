@@ -17,6 +17,7 @@ from deployments.commands import (
     champion,
     database,
     loop,
+    mailing,
     mapping,
     quarantine,
     replaying,
@@ -80,6 +81,9 @@ app.add_typer(scores.group, epilog=EXIT_CODES, rich_help_panel="Ask")
 for command in mapping.COMMANDS:
     mapping.group.command(epilog=EXIT_CODES)(command)
 app.add_typer(mapping.group, epilog=EXIT_CODES, rich_help_panel="Begin and run")
+for command in mailing.COMMANDS:
+    mailing.group.command(epilog=EXIT_CODES)(command)
+app.add_typer(mailing.group, epilog=EXIT_CODES, rich_help_panel="Begin and run")
 for name, command in quarantine.COMMANDS.items():
     quarantine.group.command(name, epilog=EXIT_CODES)(command)
 app.add_typer(quarantine.group, epilog=EXIT_CODES, rich_help_panel="Decide")

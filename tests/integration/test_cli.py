@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import os
 import re
 import signal
@@ -16,6 +18,7 @@ import pytest
 from typer.main import get_command
 
 from cancellations import __version__
+from cancellations.domain.events import FACTS, Channel, OutlookPublished
 from deployments.cli import app
 
 if TYPE_CHECKING:
@@ -54,6 +57,46 @@ def test_the_version_is_told(run: Run) -> None:
 
 
 # --- the story ------------------------------------------------------------------------------------
+
+
+def test_a_mail_of_each_kind_can_be_looked_at_before_the_first_one_comes(run: Run, tmp_path: Path) -> None:
+    assert run("init").code == 0
+    shown = run("mail", "preview", str(tmp_path / "mails"), "--json").json
+    kinds = {Path(name).stem for name in shown["files"]}
+    assert {Path(name).suffix for name in shown["files"]} == {".eml", ".html", ".txt"}
+    assert len(shown["files"]) == 3 * len(kinds)
+    mailed = {fact.topic for fact in FACTS if Channel.MAIL in fact.channels}
+    topics = set()
+    for kind in kinds:
+        mail = email.message_from_bytes((tmp_path / "mails" / f"{kind}.eml").read_bytes(), policy=email.policy.default)
+        topics.add(mail["X-Cancellations-Topic"])
+        assert mail["Subject"].strip().startswith("[test] ")
+        page = (tmp_path / "mails" / f"{kind}.html").read_text()
+        assert "cid:" not in page and ("data:image/png" in page) == any(
+            part.get_content_maintype() == "image" for part in mail.walk()
+        )
+    # The outlook is drawn from real bookings, by `scores outlook`.
+    assert topics == mailed - {OutlookPublished.topic}
+    assert set(run("mail", "--json").json["kinds"]) == kinds
+    (tmp_path / "file").write_text("")
+    assert "mails cannot be written to" in run("mail", "preview", str(tmp_path / "file")).err
+
+
+def test_a_mail_is_sent_to_try_the_server_and_a_server_that_is_not_there_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("init").code == 0
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.delenv("CANCELLATIONS_MAIL__HOST", raising=False)
+    unset = run("mail", "test")
+    assert unset.code == 2 and "CANCELLATIONS_MAIL__HOST" in unset.err
+    monkeypatch.setenv("CANCELLATIONS_MAIL__HOST", "127.0.0.1")
+    monkeypatch.setenv("CANCELLATIONS_MAIL__PORT", str(port))
+    down = run("mail", "test")
+    assert down.code == 3 and f"127.0.0.1:{port}" in down.err
+    assert "there is no mail 'news'; there are data-broken, " in run("mail", "test", "--kind", "news").err
 
 
 def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,11 +29,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from cancellations.bootstrap import sample_mails, send_sample
 from cancellations.domain.events import ChampionChanged
 from cancellations.errors import BadInput, ServiceDown
 from cancellations.mail.smtp import SmtpMailer
 from cancellations.ports import Letter
-from cancellations.settings import Mail
+from cancellations.settings import Mail, Settings
 
 ROOT = Path(__file__).parents[2]
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
@@ -350,3 +351,12 @@ def test_starttls_that_is_not_offered_never_falls_back_to_plain_text() -> None:
     with smtp_server(handler) as port, pytest.raises(ServiceDown, match="CANCELLATIONS_MAIL__SECURITY"):
         SmtpMailer(mail_to(port, security="starttls")).send(LETTER)
     assert handler.taken == []
+
+
+def test_a_sample_of_each_kind_reaches_a_real_server_with_an_id_of_its_own_each_time(tmp_path: Path) -> None:
+    with mailbox(tmp_path) as (port, _):
+        known = Settings(home=tmp_path, mail=Mail(host="127.0.0.1", port=port, owners=["ada@hotel.example"]))
+        kinds = list(sample_mails(known))
+        for kind in (*kinds, kinds[0]):
+            send_sample(known, kind)
+    assert len(list(tmp_path.glob("*.eml"))) == len(kinds) + 1
