@@ -271,8 +271,8 @@ class UnitOfWork(Protocol):
         """Writes outcomes by `reservation_id`; what a correction replaces is kept."""
         ...
 
-    def arrivals(self, reservation_ids: pd.Series) -> pd.Series:
-        """Arrival days, indexed by reservation_id; ids without a reservation are left out."""
+    def ruled_by(self, reservation_ids: pd.Series) -> pd.DataFrame:
+        """What bookings mature by (`labels.RULED_BY`), indexed by reservation_id; unknown ids are left out."""
         ...
 
     def recorded_outcomes(self, reservation_ids: pd.Series) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from cancellations.domain import reservation
 from cancellations.domain.features import AGENT, ALL, BOOKS, COMPANY, KEPT, TALLY
-from cancellations.domain.labels import CANCELLED, Ending
+from cancellations.domain.labels import CANCELLED, RULED_BY, Ending
 from cancellations.domain.reservation import GROUP_SIZE, OUTCOME_NAMES
 from cancellations.errors import BadInput
 from cancellations.ports import Upserted
@@ -185,9 +185,9 @@ class Bookings(BulkTransaction):
             .outerjoin(tables.outcomes, outcome.reservation_id == booking.reservation_id)
         )
 
-    def arrivals(self, reservation_ids: pd.Series) -> pd.Series:
-        columns = [tables.reservations.c.reservation_id, tables.reservations.c.arrival_on]
-        return self._by_id(columns, reservation_ids)["arrival_on"]
+    def ruled_by(self, reservation_ids: pd.Series) -> pd.DataFrame:
+        columns = [tables.reservations.c.reservation_id, *(tables.reservations.c[name] for name in RULED_BY)]
+        return self._by_id(columns, reservation_ids)
 
     def recorded_outcomes(self, reservation_ids: pd.Series) -> pd.DataFrame:
         return self._by_id([tables.outcomes.c[name] for name in OUTCOME_NAMES], reservation_ids)

@@ -25,10 +25,11 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.events import OutcomesArrived
-from cancellations.domain.labels import LabelRule, maturity
+from cancellations.domain.labels import RULED_BY, LabelRule, maturity
 from cancellations.domain.reservation import (
     COLUMNS,
     GROUP_SIZE,
+    LONGEST_STAY,
     early,
     group_keys,
     nameless,
@@ -387,18 +388,13 @@ class _Judge:
         if not missing.any():
             return outcomes, no_problems()
         undated = outcomes[missing]
-        if reservations is not None:
-            arrival_on = reservations.loc[undated.index, "arrival_on"]
-        else:
-            with self._store.begin() as work:
-                arrival_on = _of(undated["reservation_id"], work.arrivals(undated["reservation_id"]))
-        day = maturity(pd.DataFrame({"arrival_on": arrival_on.astype("datetime64[us]")}), self._policy.labels)
+        day = maturity(self._ruled(undated, reservations), self._policy.labels)
         if self._source.undated is Undated.LOAD:
             day = self._first_told(undated, day.clip(upper=pd.Timestamp(self._until)))
         dated = outcomes.assign(known_on=outcomes["known_on"].where(~missing, day.reindex(outcomes.index)))
         lost = dated.index[dated["known_on"].isna()]
         dated = dated.drop(lost)
-        if reservations is not None:  # a booking without an arrival is broken as it is
+        if reservations is not None:  # a booking without an arrival or nights is broken as it is
             return dated, no_problems()
         told = "is not told, and the booking is not known yet, from whose arrival it follows: load the bookings first"
         # Of a row without an id, which is a problem of its own, nothing else can be known.
@@ -407,6 +403,19 @@ class _Judge:
             [pd.DataFrame({"row": named, "column": "known_on", "rule": told}), nameless(outcomes.loc[lost])],
             ignore_index=True,
         )
+
+    def _ruled(self, undated: pd.DataFrame, reservations: pd.DataFrame | None) -> pd.DataFrame:
+        """What the bookings of undated outcomes mature by, row by row; missing where that is not known."""
+        if reservations is not None:
+            ruled = reservations.loc[undated.index, list(RULED_BY)]
+        else:
+            with self._store.begin() as work:
+                known = work.ruled_by(undated["reservation_id"])
+            ruled = known.reindex(undated["reservation_id"]).set_axis(undated.index)
+        # Numbers that nobody believes break a rule of their own; as days they may leave the calendar.
+        nights = ruled[["weekend_nights", "week_nights"]].astype("float64")
+        ruled[nights.columns] = nights.where(nights.abs() <= LONGEST_STAY)
+        return ruled.astype(dict.fromkeys(("booked_on", "arrival_on"), "datetime64[us]"))
 
     def _first_told(self, undated: pd.DataFrame, day: pd.Series) -> pd.Series:
         """The day on which an earlier load told the same, where one did: it was known from then on."""

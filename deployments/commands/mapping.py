@@ -154,7 +154,7 @@ def _tell(found: Check, voice: Voice) -> None:
     rate = "" if found.cancel_rate is None else f"; {found.cancel_rate:.1%} of them cancelled"
     voice.fact("outcomes", f"{told or 'none'}{rate}", f"without an outcome yet: {found.open:,}")
     if found.undated:
-        counts = "on the day after arrival"
+        counts = "when the booking matures (by default the day after arrival)"
         if found.undated_as == "load":
             counts += ", or on the day of the load if that is earlier"
         voice.fact("", f"{found.undated:,} without a day: they count as known {counts}")

@@ -41,7 +41,7 @@ def act(work: UnitOfWork) -> None:
     work.add_features(booking_time(work, rows, LabelRule()).set_axis(rows["reservation_id"]), NOW)
     work.upsert_reservations(rows)
     work.add_predictions("1", scores("ab"), LATER, NOW)
-    work.arrivals(ids)
+    work.ruled_by(ids)
     work.tallies(["8", "9"], ["1"], LATER)
     work.unscored("1", DAY, LATER, (DAY, "a"), 10)
     work.unscored("1", None, LATER, None, 10, ending=Ending(DAY))

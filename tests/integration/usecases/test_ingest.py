@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import NOW, START, WEEK, Clock, CutOff, PowerCut, Table
 
+from cancellations.domain.labels import LabelRule, Matures
 from cancellations.domain.reservation import COLUMNS, NAMES, Column
 from cancellations.errors import BadInput, Refused
 from cancellations.ports import (
@@ -417,6 +418,24 @@ def test_an_outcome_without_a_day_becomes_known_when_it_matures(store: SqlStore,
     load(store, Table(rows.assign(known_on=pd.NaT), name="undated", endings=alone))
     found = everything(store)
     assert (found["known_on"] == found["arrival_on"] + pd.Timedelta(days=1)).all()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_where_outcomes_are_recorded_at_check_out_one_without_a_day_waits_for_the_check_out(
+    store: SqlStore, alone: bool
+) -> None:
+    rows = bookings().head(8)
+    # Numbers that no calendar holds are broken rows, and nothing worse.
+    rows.loc[[0, 1], "week_nights"] = 1e9, 1e300
+    if alone:
+        load(store, Table(rows.assign(status=None)))
+    late = LoadPolicy(LabelRule(settle_days=2, matures=Matures.CHECK_OUT), quarantine_limit=1.0)
+    source = Table(rows.assign(known_on=pd.NaT), name="undated", endings=alone)
+    ingest(source, store, after=None, until=LAST, clock=Clock(), policy=late)
+    found = everything(store)
+    nights = pd.to_timedelta(found["weekend_nights"] + found["week_nights"], unit="D")
+    assert len(found) == 6
+    assert (found["known_on"] == found["arrival_on"] + nights + pd.Timedelta(days=2)).all()
 
 
 @pytest.mark.parametrize("alone", [False, True])
