@@ -7,6 +7,7 @@ that was stopped goes on where it was, and its ledger, reports and versions can 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -111,7 +112,7 @@ def compose(
 ) -> Composed:
     """Plays a policy from the span's first day to its last, or from where its home stands; then reads it."""
     made = re.sub("[^a-z0-9]+", "-", " ".join([name, *settings.retrain.recipes]))
-    home = folder / "homes" / f"{made}-{span.first}"
+    home = folder / "homes" / f"{made}-{span.first}-seed{settings.retrain.seed}"
     own = settings.model_copy(
         update={
             "home": home,
@@ -124,6 +125,7 @@ def compose(
         }
     )
     home.mkdir(parents=True, exist_ok=True)
+    _require_same_rules(own)
     prepare(own)
     app = App(own)
     begun = _first_champion(app, world, span)
@@ -135,10 +137,35 @@ def compose(
     return _read(app, world, span, name)
 
 
+# What a house does follows from these.
+RULES = ("labels", "retrain", "retrain_policy", "recipes", "gate", "trial", "monitor", "checks", "recalibration")
+
+
+def _require_same_rules(settings: Settings) -> None:
+    """A house that was begun goes on by the rules that it was begun with, or not at all."""
+    kept = settings.home / "rules.json"
+    rules = {name: repr(getattr(settings, name)) for name in RULES}
+    if not kept.exists():
+        kept.write_text(json.dumps(rules, indent=1))
+        return
+    before = json.loads(kept.read_text())
+    changed = [name for name in RULES if rules[name] != before.get(name)]
+    if changed:
+        raise BadInput(
+            f"the house in {settings.home} was played with other settings of {', '.join(changed)} (they are in"
+            f" {kept}); delete it to play it anew, or name another folder with --folder"
+        )
+
+
 def _first_champion(app: App, world: World, span: Span) -> date:
     """Loads what there was before the first day, and trains; returns the day up to which bookings are in."""
     with app.store.begin() as work:
         booked, champion = work.booked_span(), work.standing().champion
+    if booked is not None and booked[1] > span.until:
+        raise BadInput(
+            f"the house in {app.settings.home} was played until {booked[1]}, beyond {span.until}; replay until then or"
+            " longer (--to), delete it, or name another folder with --folder"
+        )
     if booked is None:
         app.ingest(Feed(world, None, span.first), until=span.first)
     if champion is None:
@@ -223,7 +250,11 @@ def _promotions(app: App, world: World, span: Span, ledger: list[LedgerRow]) -> 
             continue
         first = world.history["booked_on"].searchsorted(pd.Timestamp(row.as_of), side="right")
         later = slice(int(first), int(end))
-        built, label = world.built.iloc[later], world.ended(row.as_of, span.until)
+        final = world.final(row.as_of, span.until)
+        built, label = world.built.iloc[later][final], world.ended(row.as_of, span.until)[final]
+        if not final.any():
+            yield Promotion(row.as_of, row.change, row.champion, before.champion, 0.0, 0)
+            continue
         losses = [log_loss(label, app.registry.load(v).predict(built)) for v in (before.champion, row.champion)]
-        gain = float((losses[0] - losses[1]).mean()) if len(label) else 0.0
+        gain = float((losses[0] - losses[1]).mean())
         yield Promotion(row.as_of, row.change, row.champion, before.champion, gain, len(label))

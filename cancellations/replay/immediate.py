@@ -1,7 +1,7 @@
 """Policies that switch at once: what recipes and timing are worth, without a trial's delay.
 
 Each booking is scored on its own day by the model that served then; its loss counts once its outcome is known,
-however late that was.
+however late that was. What had not matured when the bookings were written down counts nowhere.
 """
 
 from __future__ import annotations
@@ -160,6 +160,8 @@ def report(
 ) -> list[Row]:
     """Figures of each entry in each window, and how its timing compares with chance."""
     booked_on = world.history["booked_on"].iloc[world.rows(span.first, span.until)].reset_index(drop=True)
+    # Without its day a booking lies in no window.
+    booked_on = booked_on.where(world.final(span.first, span.until))
     weekly = play(world, grid, span, Entry(yardstick, WEEKLY), None, seed).loss
     static = play(world, grid, span, Entry(yardstick, STATIC), None, seed).loss
     rows = []
@@ -232,4 +234,5 @@ def weekly_losses(world: World, span: Span, played: Sequence[Played]) -> pd.Data
     booked_on = world.history["booked_on"].iloc[world.rows(span.first, span.until)]
     week = (booked_on - pd.to_timedelta(booked_on.dt.dayofweek, unit="D")).to_numpy()
     losses: Mapping[str, np.ndarray] = {one.entry.name: one.loss for one in played}
-    return pd.DataFrame(losses).groupby(week).mean()
+    final = world.final(span.first, span.until)
+    return pd.DataFrame(losses)[final].groupby(week[final]).mean()

@@ -6,6 +6,7 @@ is the grid's business.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,7 @@ from cancellations.ports import Monitor, Observation
 from cancellations.replay.competitors import Competitor
 from cancellations.replay.grid import Grid
 from cancellations.replay.world import World
+from cancellations.settings import MonitorSettings
 
 WEEK = timedelta(days=7)
 DATASET_FLAG = "Evidently's dataset flag"
@@ -129,18 +131,24 @@ class Deciding:
         return tuple(served)
 
 
+def signals_in(folder: Path, settings: MonitorSettings) -> Path:
+    """Where a replay keeps signals that were measured by such settings: by others they say something else."""
+    return folder / "signals" / hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+
+
 class Watch:
     """Signals of a champion on a day, as production's monitor measures them; measured once and kept."""
 
     def __init__(
-        self, monitor: Monitor, flag: Callable[[Observation], float | None], folder: Path, window_days: int
+        self, monitor: Monitor, flag: Callable[[Observation], float | None], folder: Path, settings: MonitorSettings
     ) -> None:
         self.folder = folder
-        self._monitor, self._flag, self._window_days = monitor, flag, window_days
+        self._monitor, self._flag, self._window_days = monitor, flag, settings.window_days
+        self._signals = signals_in(folder, settings)
 
     def signals(self, context: Context, trained: date, day: date) -> tuple[Signal, ...]:
         kind = context.competitor.name.replace("/", "-")
-        place = self.folder / "signals" / f"{kind}-{trained}-{day}-seed{context.seed}.json"
+        place = self._signals / f"{kind}-{trained}-{day}-seed{context.seed}.json"
         if not place.exists():
             observation = observe(context, trained, day, self._window_days)
             report = self._monitor.measure(observation).report

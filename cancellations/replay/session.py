@@ -31,7 +31,16 @@ from cancellations.replay.immediate import (
     tasks,
     weekly_losses,
 )
-from cancellations.replay.policies import DATASET_FLAG, Calendar, Deciding, OwnGate, Policy, Span, Watch
+from cancellations.replay.policies import (
+    DATASET_FLAG,
+    Calendar,
+    Deciding,
+    OwnGate,
+    Policy,
+    Span,
+    Watch,
+    signals_in,
+)
 from cancellations.replay.world import World, build_world, open_world
 from cancellations.settings import Settings
 
@@ -147,13 +156,19 @@ def replay(
     static = play(world, grid, order.span, Entry(yardstick, STATIC), None, order.seed)
     windows = order.windows or (Window(f"{order.span.first} to {order.span.until}", *_days(order.span)),)
     rows = report(world, grid, order.span, played, yardstick, windows, order.seed, order.random_timings)
+    final = world.final(order.span.first, order.span.until)
+    if not rows:
+        raise BadInput(
+            f"none of the {len(final):,} bookings made {order.span.first} to {order.span.until} had matured by"
+            f" {world.known_until}, the last day of which outcomes are known; load outcomes, or end earlier (--to)"
+        )
     return Replayed(
         rows=tuple(rows),
         weekly=weekly_losses(world, order.span, [static, *played]),
         baseline=static.entry.name,
         houses={one.entry.name: one.house for one in played if one.house is not None},
         days={one.entry.name: one.days for one in played},
-        signals=_signals(folder, played, order.seed),
+        signals=_signals(signals_in(folder, settings.monitor), played, order.seed),
         facts={
             "source": locator,
             "bookings": len(world.history),
@@ -161,6 +176,8 @@ def replay(
             "first": str(order.span.first),
             "until": str(order.span.until),
             "seed": order.seed,
+            "known_until": str(world.known_until),
+            "not_final": int((~final).sum()),
             "yardstick": YARDSTICK,
             "random_timings": order.random_timings,
         },
@@ -225,14 +242,16 @@ def _open(folder: Path, settings: Settings) -> None:
     world = open_world(folder, settings.labels)
     app = App(settings)
     _settings.append(settings)
-    watch = Watch(app.watch, app.dataset_share, folder, settings.monitor.window_days)
+    watch = Watch(app.watch, app.dataset_share, folder, settings.monitor)
     _opened.append((world, Grid(world, folder, settings.retrain.seed, 1), watch))
 
 
 def _play(entry: Entry, span: Span, seed: int) -> Played:
     world, _, watch = _opened[0]
     if entry.composed:
-        return _compose(entry, world, span, _settings[0], watch.folder)
+        settings = _settings[0]
+        seeded = settings.retrain.model_copy(update={"seed": seed})
+        return _compose(entry, world, span, settings.model_copy(update={"retrain": seeded}), watch.folder)
     grid = Grid(world, watch.folder, seed, 1)
     return play(world, grid, span, entry, watch, seed)
 
@@ -265,7 +284,7 @@ def _signals(folder: Path, played: Sequence[Played], seed: int) -> dict[date, di
     if watching is None:
         return found
     kind = watching.entry.competitor.name.replace("/", "-")
-    for place in sorted((folder / "signals").glob(f"{kind}-*-seed{seed}.json")):
+    for place in sorted(folder.glob(f"{kind}-*-seed{seed}.json")):
         trained, day = _dates(place.stem.removeprefix(f"{kind}-").removesuffix(f"-seed{seed}"))
         served = max((d for d in watching.days if d < day), default=None)
         if served == trained:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from cancellations.bootstrap import App, database_of, open_source
-from cancellations.domain.labels import CANCELLED, LabelRule
-from cancellations.domain.reservation import COLUMNS, Column
+from cancellations.domain.labels import CANCELLED, LabelRule, maturity
+from cancellations.domain.reservation import COLUMNS, Column, Status
 from cancellations.errors import BadInput
 from cancellations.settings import Settings
 from cancellations.usecases.point_in_time import as_scored
@@ -53,8 +53,27 @@ class World:
         first, last = booked_on.searchsorted([pd.Timestamp(after), pd.Timestamp(until)], side="right")
         return slice(int(first), int(last))
 
+    @property
+    def known_until(self) -> date:
+        """The last day of which outcomes are known: what matures later may still be cancelled."""
+        stayed = self.history[self.history["status"] == Status.STAYED.value]
+        # A stay that is on record has matured, though a check-out settles after its last night.
+        days = pd.concat([self.history["known_on"], maturity(stayed, self.rule)])
+        return days.max().date()
+
+    def final(self, after: date, until: date) -> np.ndarray:
+        """Which of the bookings made in `(after, until]` have matured by the last day of known outcomes, bool.
+
+        By maturity and not by whether an outcome is there: of bookings that lie ahead only the cancelled have one.
+        """
+        matured_on = maturity(self.history.iloc[self.rows(after, until)], self.rule)
+        return (matured_on <= pd.Timestamp(self.known_until)).to_numpy()
+
     def ended(self, after: date, until: date) -> np.ndarray:
-        """How the bookings made in `(after, until]` ended: 1.0 cancelled or no-show, 0.0 kept."""
+        """How the bookings made in `(after, until]` ended, as far as known: 1.0 cancelled or no-show, 0.0 kept.
+
+        Of those that are not `final` it says nothing.
+        """
         return self.history["status"].iloc[self.rows(after, until)].isin(CANCELLED).to_numpy(dtype=float)
 
 
@@ -63,13 +82,19 @@ def build_world(
 ) -> World:
     """Loads a source into a store of its own in `folder`; the same source again is read from there.
 
-    Raises `BadInput` where the folder holds another source's bookings.
+    Raises `BadInput` where the folder holds another source's bookings, or the same by other rules.
     """
     source = open_source(locator, settings, mapping)
-    made = {"source": source.name, "fingerprint": source.fingerprint(), "rule": repr(settings.labels)}
+    # Whatever makes other bookings of the same file.
+    limits = {name: str(getattr(settings, name)) for name in ("max_lead_days", "booked_from", "booked_until")}
+    read = {"source": source.name, "fingerprint": source.fingerprint(), "mapping": source.mapping}
+    made = {**read, "rule": repr(settings.labels), **limits}
     if (folder / MADE).exists():
         if json.loads((folder / MADE).read_text()) != made:
-            raise BadInput(f"{folder} holds a replay of other bookings or labels; name another folder, or delete it")
+            raise BadInput(
+                f"{folder} holds a replay of other bookings, or of these by another mapping, label rule or selection"
+                f" (what it was made from: {folder / MADE}); name another one with --folder, or delete it"
+            )
         return open_world(folder, settings.labels)
     folder.mkdir(parents=True, exist_ok=True)
     # Nothing that a house's settings say of its databases concerns this one.

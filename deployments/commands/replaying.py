@@ -40,7 +40,10 @@ def replay(
     recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Each also with a daily shift.")] = False,
     composed: Annotated[
         list[str] | None,
-        typer.Option("--composed", help="Play this policy by the whole house too, gate, trial and probation; minutes."),
+        typer.Option(
+            "--composed",
+            help="Play this policy by the whole house too: the settings' recipes, gate, trial and probation; minutes.",
+        ),
     ] = None,
     mapping: Annotated[Path | None, typer.Option(help="What the columns mean. Default: as `ingest` finds it.")] = None,
     folder: Annotated[Path, typer.Option(help="Where fits are kept; a replay goes on there.")] = Path("replay"),
@@ -120,6 +123,11 @@ def tell(found: Replayed, voice: Voice) -> None:
                 f" {change.gain:+.4f} on the {change.bookings:,} bookings made since"
             )
     voice.say("")
+    if found.facts["not_final"]:
+        voice.tell(
+            f"{found.facts['not_final']:,} more bookings had not matured by {found.facts['known_until']}, the last day"
+            " of which outcomes are known: they count nowhere."
+        )
     voice.tell(
         f"share of weekly: of what {found.facts['yardstick']} gains over never retraining when it is retrained every"
         " week, where that is more than chance; luck: share of random timings with as many retrains that did worse"

@@ -14,16 +14,18 @@ import pytest
 from typer.testing import CliRunner
 
 from cancellations import settings as settings_module
+from cancellations.bootstrap import App
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.labels import CANCELLED
 from cancellations.domain.promotion import Change
+from cancellations.domain.reservation import NAMES
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 from cancellations.replay.competitors import Fit, competitors
 from cancellations.replay.composed import compose, served_versions
 from cancellations.replay.figures import Blocks, Window
 from cancellations.replay.grid import Grid
-from cancellations.replay.immediate import Entry, by_chance, play, recalibrated, report, stitched
+from cancellations.replay.immediate import Entry, by_chance, play, recalibrated, report, stitched, weekly_losses
 from cancellations.replay.policies import Calendar, OwnGate, Span
 from cancellations.replay.session import Order, policies, replay
 from cancellations.replay.world import World, build_world
@@ -85,6 +87,45 @@ def test_a_world_is_loaded_once_and_is_not_mistaken_for_another(table: Path, fol
     pd.read_parquet(table).iloc[::2].to_parquet(other)
     with pytest.raises(BadInput, match="holds a replay of other bookings"):
         build_world(str(other), settings_module.load(), folder)
+
+
+def test_a_folder_of_other_bookings_of_the_same_file_is_refused(table: Path, folder: Path, world: World) -> None:
+    for limit in ({"max_lead_days": 30}, {"booked_from": SPAN.first}, {"booked_until": SPAN.first}):
+        with pytest.raises(BadInput, match="by another mapping, label rule or selection"):
+            build_world(str(table), settings_module.load(**limit), folder)
+    mapping = table.with_name("other.toml")
+    columns = [name for name in NAMES if name != "price"]
+    told = [f'{name} = "{name}"' for name in columns]
+    ends = ["[outcome]", 'status = "status"', 'known_on = "known_on"']
+    mapping.write_text("\n".join(["format = 1", "[reservation]", *told, *ends]))
+    with pytest.raises(BadInput, match="by another mapping"):
+        build_world(str(table), settings_module.load(), folder, mapping)
+
+
+def test_bookings_that_had_not_matured_when_the_table_was_written_count_nowhere(world: World, folder: Path) -> None:
+    """Of those that lie ahead only the cancelled have an outcome; taken for kept they would praise low scores."""
+    written = SPAN.until
+    ahead = (world.history["known_on"] > pd.Timestamp(written)).to_numpy()
+    open_ones = world.history.assign(
+        status=world.history["status"].mask(ahead), known_on=world.history["known_on"].mask(ahead)
+    )
+    live = replace(world, history=open_ones)
+    assert world.final(SPAN.first, SPAN.until).all()
+    final = live.final(SPAN.first, SPAN.until)
+    assert 0 < final.sum() < len(final)
+    np.testing.assert_array_equal(live.ended(SPAN.first, SPAN.until)[final], world.ended(SPAN.first, SPAN.until)[final])
+    grid, yardstick = grid_of(world, folder), competitors()["matured/1"]
+    grid.make([grid.task(yardstick, day, SPAN.until) for day in (SPAN.first, *SPAN.looks)])
+    window = Window("all", SPAN.first, SPAN.until)
+    played = play(live, grid, SPAN, Entry(yardstick, Calendar("static", 0)), None, 20)
+    (row,) = report(live, grid, SPAN, [played], yardstick, [window], 20, random_timings=0)
+    assert row.bookings == final.sum()
+    assert row.loss.value == pytest.approx(played.loss[final].mean())
+    weekly = weekly_losses(live, SPAN, [played])
+    first_week = live.history["booked_on"].iloc[live.rows(SPAN.first, SPAN.until)] < weekly.index[0] + pd.Timedelta(
+        "7D"
+    )
+    assert weekly.iloc[0, 0] == pytest.approx(played.loss[final & first_week.to_numpy()].mean())
 
 
 def test_every_booking_is_scored_by_the_last_training_before_its_day(world: World, folder: Path) -> None:
@@ -211,6 +252,19 @@ def test_the_whole_house_is_played_and_goes_on_where_its_home_stands(
     assert set(served[~on_trial]) == {"1"}
     assert set(served[on_trial]) == {"1", "2"}
     np.testing.assert_array_equal(whole.probability[: len(part.probability)], part.probability)
+    with pytest.raises(BadInput, match=r"was played until \S+, beyond"):
+        compose(world, short, "eager", eager, settings, folder)
+    with pytest.raises(BadInput, match="other settings of gate"):
+        compose(world, span, "eager", eager, settings.model_copy(update={"gate": GatePolicy(max_bias=0.5)}), folder)
+
+
+def test_the_seed_of_a_replay_is_that_of_its_houses(
+    table: Path, folder: Path, world: World, settings: Settings
+) -> None:
+    order = Order(replace(SPAN, until=SPAN.first + timedelta(days=2)), (), composed=("ours",), seed=7, workers=1)
+    replay(str(table), replace(order, random_timings=0), settings, folder)
+    (home,) = (folder / "homes").glob("ours-*-seed7")
+    assert App(settings.model_copy(update={"home": home})).registry.parameters("1")["seed"] == "7"
 
 
 def test_policies_that_watch_are_replayed_by_the_same_decision_as_in_production(
@@ -224,6 +278,11 @@ def test_policies_that_watch_are_replayed_by_the_same_decision_as_in_production(
     assert ours[1] > TURN
     assert found.days["realised loss alone, matured/1"][1] > TURN
     assert set(found.signals) == set(SPAN.looks)
+    # What was measured by other thresholds is no answer.
+    deaf = settings.model_copy(update={"monitor": settings.monitor.model_copy(update={"excess_loss": 9.0})})
+    alone = replay(str(table), replace(order, entries=order.entries[1:]), deaf, folder)
+    assert len(alone.days["realised loss alone, matured/1"]) == 1
+    assert set(alone.signals) == set(SPAN.looks)
 
 
 def test_what_a_replay_does_not_know_it_says(table: Path, folder: Path, world: World, settings: Settings) -> None:
