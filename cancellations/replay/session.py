@@ -209,7 +209,8 @@ def _require_covered(world: World, span: Span) -> None:
         raise BadInput(f"a replay goes forward: {span.first} is not before {span.until}")
     if not first < span.first or span.until > last:
         raise BadInput(
-            f"bookings were made from {first} to {last}: too few for a replay of {span.first} to {span.until}"
+            f"bookings were made from {first} to {last}: too few for a replay of {span.first} to {span.until};"
+            " begin after the first of these days and end by the last (--from, --to)"
         )
 
 
@@ -320,6 +321,11 @@ def default_span(
         begin, end = world.span
     begin += timedelta(weeks=HISTORY_WEEKS)
     begin -= timedelta(days=begin.weekday())
+    if first is None and begin >= end:
+        raise BadInput(
+            f"bookings of {locator} end on {end}, before there were {HISTORY_WEEKS} weeks of them to learn from; give"
+            " the days yourself (--from, --to), or a longer table"
+        )
     return locator, Span(first or begin, until or end)
 
 

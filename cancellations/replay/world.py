@@ -55,11 +55,14 @@ class World:
 
     @property
     def known_until(self) -> date:
-        """The last day of which outcomes are known: what matures later may still be cancelled."""
+        """The last day of which outcomes are known: what matures later may still be cancelled.
+
+        By stays, which no table tells ahead. A cancellation without a day counts from its booking's maturity
+        on, which may lie beyond the day on which the table was written; it is asked where nobody stayed.
+        """
         stayed = self.history[self.history["status"] == Status.STAYED.value]
-        # A stay that is on record has matured, though a check-out settles after its last night.
-        days = pd.concat([self.history["known_on"], maturity(stayed, self.rule)])
-        return days.max().date()
+        days = [stayed["known_on"], maturity(stayed, self.rule)] if len(stayed) else [self.history["known_on"]]
+        return pd.concat(days).max().date()
 
     def final(self, after: date, until: date) -> np.ndarray:
         """Which of the bookings made in `(after, until]` have matured by the last day of known outcomes, bool.

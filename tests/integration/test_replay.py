@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cancellations import settings as settings_module
 from cancellations.bootstrap import App
 from cancellations.domain.gate import GatePolicy
-from cancellations.domain.labels import CANCELLED
+from cancellations.domain.labels import CANCELLED, maturity
 from cancellations.domain.promotion import Change
 from cancellations.domain.reservation import NAMES
 from cancellations.domain.retraining import RetrainPolicy
@@ -27,7 +27,7 @@ from cancellations.replay.figures import Blocks, Window
 from cancellations.replay.grid import Grid
 from cancellations.replay.immediate import Entry, by_chance, play, recalibrated, report, stitched, weekly_losses
 from cancellations.replay.policies import Calendar, OwnGate, Span
-from cancellations.replay.session import Order, policies, replay
+from cancellations.replay.session import Order, default_span, policies, replay
 from cancellations.replay.world import World, build_world
 from cancellations.settings import Settings
 from cancellations.sources.simulator import Drift, DriftKind, simulate
@@ -110,6 +110,10 @@ def test_bookings_that_had_not_matured_when_the_table_was_written_count_nowhere(
         status=world.history["status"].mask(ahead), known_on=world.history["known_on"].mask(ahead)
     )
     live = replace(world, history=open_ones)
+    # The same where no cancellation has a day: those that lie ahead count from their maturity on, after the table.
+    gone = live.history["status"].isin(CANCELLED)
+    undated = live.history.assign(known_on=live.history["known_on"].mask(gone, maturity(live.history, world.rule)))
+    assert replace(live, history=undated).known_until == live.known_until <= written
     assert world.final(SPAN.first, SPAN.until).all()
     final = live.final(SPAN.first, SPAN.until)
     assert 0 < final.sum() < len(final)
@@ -292,6 +296,8 @@ def test_what_a_replay_does_not_know_it_says(table: Path, folder: Path, world: W
         replay(str(table), Order(SPAN, (("static", "magic"),)), settings, folder)
     with pytest.raises(BadInput, match="bookings were made from 2016-01-04"):
         replay(str(table), Order(Span(date(2010, 1, 1), SPAN.until), (("static", "matured/1"),)), settings, folder)
+    with pytest.raises(BadInput, match="before there were 26 weeks of them to learn from"):
+        default_span(str(table), None, None, settings, None, folder, lambda text: None)
     assert "ours" in policies(settings)
 
 
