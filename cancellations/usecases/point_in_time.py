@@ -34,6 +34,7 @@ def as_scored(work: UnitOfWork, reservations: pd.DataFrame, rule: LabelRule) -> 
     new = reservations[~ids.isin(stored.index)]
     if stored.empty:
         return booking_time(work, reservations, rule)
-    built = booking_time(work, new, rule).set_axis(new["reservation_id"])
-    both = stored if new.empty else pd.concat([stored, built])
-    return both.loc[ids].set_axis(reservations.index)
+    if not new.empty:
+        built = booking_time(work, new, rule).set_axis(new["reservation_id"])
+        stored = pd.concat([stored, built])
+    return stored.loc[ids].set_axis(reservations.index)
