@@ -34,16 +34,16 @@ def draw(
     """
     shown = [name for name in weekly.columns if name != baseline][: len(COLORS)]
     ratios = (1.0, 1.5, 0.26 + 0.09 * len(shown), *((0.9,) if signals else ()))
-    height = 3.2 * sum(ratios) + 1.2
+    height = 3.2 * sum(ratios) + 1.7
     figure = Figure(figsize=(WIDTH, height), dpi=100, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(len(ratios), 1, sharex=True, gridspec_kw={"height_ratios": ratios})
-    figure.subplots_adjust(left=0.09, right=0.985, top=1 - 1.0 / height, bottom=0.55 / height, hspace=0.32)
+    figure.subplots_adjust(left=0.09, right=0.985, top=1 - 1.0 / height, bottom=1.05 / height, hspace=0.4)
     first, last = weekly.index.min(), weekly.index.max()
     figure.text(
         0.02,
         1 - 0.38 / height,
-        f"Replay of bookings made {first:%Y-%m-%d} to {last:%Y-%m-%d}",
+        f"Replay of bookings made in the weeks of {first:%Y-%m-%d} to {last:%Y-%m-%d}",
         size=17,
         weight="bold",
         color=INK,
@@ -74,7 +74,8 @@ def _gains(axes: Axes, weekly: pd.DataFrame, baseline: str, shown: Sequence[str]
         saved = (weekly[baseline] - weekly[name]).fillna(0).cumsum()
         axes.plot(saved.index, saved, color=color, linewidth=2.0, label=name)
     axes.axhline(0, color=QUIET, linewidth=1.0)
-    axes.legend(frameon=False, fontsize=10, loc="upper left")
+    # Beneath the panel: lines run through every corner of it.
+    axes.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(-0.01, -0.03), ncols=3)
 
 
 def _trainings(axes: Axes, days: Mapping[str, Sequence[date]], shown: Sequence[str]) -> None:
@@ -100,4 +101,4 @@ def _signals(axes: Axes, signals: Mapping[date, Mapping[str, float]]) -> None:
         )
     axes.axhline(1, color=STEADY, linewidth=1.4)
     axes.set_ylim(0, 3.05)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(-0.01, -0.16), ncols=4)

@@ -253,7 +253,25 @@ class Bookings(BulkTransaction):
             query = query.where(booking.booked_on > booked_after)
         if ending is not None:
             query = query.where(self._ending(ending))
-        return frame(self._read(query), columns) if only else self._bookings(query, columns)
+        found = frame(self._read(query), columns) if only else self._bookings(query, columns)
+        return self._as_known(found, known_until)
+
+    def _as_known(self, history: pd.DataFrame, known_until: date) -> pd.DataFrame:
+        """The history with outcomes that were known by a day, and were corrected after it, as they were then."""
+        old, outcome = tables.outcome_corrections.c, tables.outcomes.c
+        columns = [old.reservation_id, old.status, old.known_on]
+        query = (
+            select(*raw(columns))
+            .join(tables.outcomes, outcome.reservation_id == old.reservation_id)
+            .where(outcome.known_on > known_until, old.known_on <= known_until)
+            .order_by(old.reservation_id, old.number)
+        )
+        then = frame(self._read(query), columns).drop_duplicates("reservation_id", keep="last")
+        if then.empty:
+            return history
+        then = then.set_index("reservation_id").reindex(history["reservation_id"]).set_axis(history.index)
+        known = then["status"].notna()
+        return history.assign(**{name: history[name].mask(known, then[name]) for name in ("status", "known_on")})
 
     def _bookings(self, query: Select[tuple[object, ...]], columns: Sequence[Column[object]]) -> pd.DataFrame:
         """Rows of a SELECT of `raw(columns)` that holds reservations, the declared columns among them."""

@@ -109,7 +109,7 @@ def tell(found: Replayed, voice: Voice) -> None:
         head = f"{'retrains':>8}  {'log loss':>8}  {'against static':>26}  {'share of weekly':>20}  luck"
         voice.say(f"{'policy, recipe':<{widest}} {head}")
         for row in rows:
-            static = f"{-row.gain.value:+.4f} [{-row.gain.high:+.4f}, {-row.gain.low:+.4f}]"
+            static = f"{0 - row.gain.value:+.4f} [{0 - row.gain.high:+.4f}, {0 - row.gain.low:+.4f}]"
             share = "" if not row.share else f"{row.share.value:.2f} [{row.share.low:.2f}, {row.share.high:.2f}]"
             luck = "" if row.luck is None else f"{row.luck:.0%}"
             voice.say(

@@ -20,7 +20,7 @@ from cancellations.domain import features, reservation
 from cancellations.domain.checks import Check, DayCheck, Finding
 from cancellations.domain.comparison import Arm, SequencePolicy, Step
 from cancellations.domain.events import Channel, Message
-from cancellations.domain.labels import Ending, LabelRule
+from cancellations.domain.labels import RULED_BY, Ending, LabelRule
 from cancellations.domain.promotion import Change, Kind, LedgerRow, Mode, Standing, Trial
 from cancellations.domain.retraining import (
     Action,
@@ -543,6 +543,29 @@ def test_decisions_come_newest_window_first(store: SqlStore) -> None:
         assert [d.report_id for d in work.decisions()] == ["p3", "p2", "p1"]
         assert [d.report_id for d in work.decisions("1")] == ["p2", "p1"]
         assert [d.report_id for d in work.decisions("1", limit=1)] == ["p2"]
+
+
+def test_an_outcome_that_is_corrected_later_is_what_was_known_on_each_day(store: SqlStore) -> None:
+    first, second, third = (DAY + timedelta(days=n) for n in (3, 9, 20))
+    with store.begin() as work:
+        work.upsert_reservations(bookings("abc"))
+        work.record_outcomes(outcomes(a=("canceled", str(first)), b=("stayed", str(first))))
+        work.record_outcomes(outcomes(a=("stayed", str(second))))
+        work.record_outcomes(outcomes(a=("no_show", str(third))))
+
+        def known(day: date) -> dict[str, object]:
+            whole = work.history(third, day)
+            narrow = work.history(third, day, only=RULED_BY)
+            pd.testing.assert_frame_equal(whole[["status", "known_on"]], narrow[["status", "known_on"]])
+            told = whole.set_index("reservation_id")["status"].dropna()
+            assert (whole["known_on"].dropna() <= pd.Timestamp(day)).all()
+            return {str(k): v for k, v in told.items()}
+
+        day = timedelta(days=1)
+        assert known(first - day) == {}
+        assert known(first) == known(second - day) == {"a": "canceled", "b": "stayed"}
+        assert known(second) == known(third - day) == {"a": "stayed", "b": "stayed"}
+        assert known(third) == {"a": "no_show", "b": "stayed"}
 
 
 def test_a_day_is_checked_once_and_its_findings_come_back_as_they_were(store: SqlStore) -> None:
