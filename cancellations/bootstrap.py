@@ -483,9 +483,9 @@ def send_sample(settings: Settings, kind: str) -> None:
     """Sends one of them to the owners; raises `ServiceDown` when the server does not take it."""
     if not settings.mail.is_set:
         raise BadInput("no mail server is set: CANCELLATIONS_MAIL__HOST names it, docs/mail.md the other settings")
-    letters = sample_letters(ReportPictures())
+    letters = sample_letters(ReportPictures(), [kind])
     if kind not in letters:
-        raise BadInput(f"there is no mail {kind!r}; there are {', '.join(letters)}")
+        raise BadInput(f"there is no mail {kind!r}; there are {', '.join(sample_letters(ReportPictures()))}")
     # A new id each time: mail programs show a mail that they know by its id once.
     letter = replace(letters[kind], message=replace(letters[kind].message, id=str(uuid4())))
     SmtpMailer(settings.mail, _as_a_test(settings)).send(letter)

@@ -6,7 +6,7 @@ The morning's outlook is left out: `cancellations scores outlook` makes the real
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -38,14 +38,19 @@ from cancellations.domain.retraining import (
 )
 from cancellations.ports import Letter, Pictures, StoredDecision
 
+Story = tuple[Fact, StoredDecision | None, Trial | None]
 START, END, ENDED = date(2030, 6, 3), date(2030, 6, 30), date(2030, 7, 24)
 SAID_AT = datetime(2030, 7, 1, 5, 0, tzinfo=UTC)
 REQUEST, REPORT, TRIAL = "2030-06-30-sample", "sample-report", "trial-4-9"
 
 
-def sample_letters(pictures: Pictures) -> Mapping[str, Letter]:
-    """Letters by a name fit for a file, in the order in which a story would bring them."""
-    earlier = [_decision(calm=0.35 * weeks, weeks_ago=weeks) for weeks in (3, 2, 1)]
+def sample_letters(pictures: Pictures, kinds: Collection[str] = ()) -> Mapping[str, Letter]:
+    """Letters by a name fit for a file, in the order in which a story would bring them; all, or those of `kinds`."""
+    stories, earlier = _stories(), [_decision(calm=0.35 * weeks, weeks_ago=weeks) for weeks in (3, 2, 1)]
+    return {name: _letter(*stories[name], earlier, pictures) for name in stories if not kinds or name in kinds}
+
+
+def _stories() -> Mapping[str, Story]:
     drifted, due, quiet = _decision(), _decision(calm=1.0, age_days=92), _decision(calm=1.0, open_off=True)
     running, asking = _trial(TrialState.RUNNING, days=9), _trial(TrialState.AWAITING)
     won, left = _trial(TrialState.PROMOTED), _trial(TrialState.EXPIRED, gain=0.004)
@@ -55,7 +60,7 @@ def sample_letters(pictures: Pictures) -> Mapping[str, Letter]:
         reasons=(found.replace("challenger 4", "predecessor 3"),),
     )  # fmt: skip
     flying = quiet.report.signals[-1]
-    told: dict[str, tuple[Fact, StoredDecision | None, Trial | None]] = {
+    return {
         "data-broken": (
             DataBroken(END, 214, ("price: out of range in 198 of 201 bookings (usually 0.1%), for example 9450",)),
             None,
@@ -115,7 +120,6 @@ def sample_letters(pictures: Pictures) -> Mapping[str, Letter]:
             None,
         ),
     }
-    return {name: _letter(*story, earlier, pictures) for name, story in told.items()}
 
 
 def _letter(
