@@ -307,6 +307,7 @@ class _Batch:
             self._broken[row] = wrong
             if len(values) > width:
                 self._extra[row] = values[width:]
+            # Texts with gaps, as pandas has them.
             values = values[:width] + [np.nan] * (width - len(values))  # type: ignore[list-item]
         self._rows.append(values)
 
