@@ -7,10 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.installing
 
-# One more than there are cores: tests of the stack wait a good part of their time. In the order of their folders the
-# files with the longest tests come first.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# In the order of their folders the files with the longest tests come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Without bytecode each process of the stack compiles everything it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -26,7 +24,7 @@ setup: $(STAMP) ## make .venv and install what requirements.lock names (PYTHON=�
 demo: $(STAMP) ## tell the whole story on a real stack (DATA=file of reservations, KEEP=1 leaves it up, ARGS=…)
 	@$(BIN)/cancellations demo $(if $(DATA),--data '$(DATA)') $(if $(KEEP),--keep) $(ARGS)
 
-test: $(STAMP) ## run the tests, several files at once (ARGS=… goes to pytest)
+test: $(STAMP) ## run the tests, a file on each core (ARGS=… goes to pytest)
 	@$(PYTEST) $(ARGS)
 
 test-long: $(STAMP) ## run all tests, those that take minutes too
