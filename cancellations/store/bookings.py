@@ -259,14 +259,15 @@ class Bookings(BulkTransaction):
     def _as_known(self, history: pd.DataFrame, known_until: date) -> pd.DataFrame:
         """The history with outcomes that were known by a day, and were corrected after it, as they were then."""
         old, outcome = tables.outcome_corrections.c, tables.outcomes.c
-        columns = [old.reservation_id, old.status, old.known_on]
+        columns = [old.reservation_id, old.number, old.status, old.known_on]
+        # Led by the outcomes that became known later, of which there are few; an order would turn the plan round.
         query = (
             select(*raw(columns))
-            .join(tables.outcomes, outcome.reservation_id == old.reservation_id)
+            .select_from(tables.outcomes)
+            .join(tables.outcome_corrections, outcome.reservation_id == old.reservation_id)
             .where(outcome.known_on > known_until, old.known_on <= known_until)
-            .order_by(old.reservation_id, old.number)
         )
-        then = frame(self._read(query), columns).drop_duplicates("reservation_id", keep="last")
+        then = frame(self._read(query), columns).sort_values("number").drop_duplicates("reservation_id", keep="last")
         if then.empty:
             return history
         then = then.set_index("reservation_id").reindex(history["reservation_id"]).set_axis(history.index)
