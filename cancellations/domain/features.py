@@ -179,8 +179,9 @@ def build(reservations: pd.DataFrame, past: Past, rule: LabelRule, extras: Seque
         matured_on=tallied["arrival_on"] + pd.Timedelta(days=rule.record_days),
         cancelled=tallied["bookings"].where(tallied["lag"].between(0, rule.record_days), 0),
     )
-    agents = _record(reservations, matured, AGENT)
-    companies = _record(reservations, matured, COMPANY)
+    everyone = _running(matured, ALL)
+    agents = _record(reservations, everyone, _running(matured, AGENT), AGENT)
+    companies = _record(reservations, everyone, _running(matured, COMPANY), COMPANY)
     out["agent_cancel_rate"] = agents["rate"]
     out["agent_bookings"] = np.log1p(agents["bookings"])
     out["company_cancel_rate"] = companies["rate"]
@@ -193,9 +194,10 @@ def build(reservations: pd.DataFrame, past: Past, rule: LabelRule, extras: Seque
     return out[list(CORE.extended(extras).names)]
 
 
-def _record(reservations: pd.DataFrame, matured: pd.DataFrame, kind: str) -> pd.DataFrame:
+def _record(reservations: pd.DataFrame, everyone: pd.DataFrame, own: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Cancellation rate and count of matured bookings per agent or company, as of the day before each booking.
 
+    `everyone` and `own`: running sums as `_running` gives them, over all bookings and by agent or company.
     Missing keys have no record: their rate is missing, their count 0.
     """
     asked = pd.DataFrame(
@@ -206,8 +208,8 @@ def _record(reservations: pd.DataFrame, matured: pd.DataFrame, kind: str) -> pd.
             "everyone": "",
         }
     ).sort_values("booked_on", kind="stable")
-    asked = _as_of(asked, _running(matured, ALL), "everyone", "all_")
-    asked = _as_of(asked, _running(matured, kind), "key", "own_")
+    asked = _as_of(asked, everyone, "everyone", "all_")
+    asked = _as_of(asked, own, "key", "own_")
     prior = asked["all_cancelled"] / asked["all_bookings"].where(asked["all_bookings"] > 0)
     prior = prior.fillna(0.0)
     rate = (asked["own_cancelled"] + SHRINKAGE * prior) / (asked["own_bookings"] + SHRINKAGE)

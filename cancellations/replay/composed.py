@@ -64,16 +64,15 @@ class Feed:
     def batches(self) -> Iterator[SourceBatch]:
         history = self.world.history
         names = list(dict.fromkeys([*NAMES, *(column.name for column in self.columns)]))
-        made = history.iloc[self.world.rows(self.after or date.min, self.until)]
-        if not made.empty:
-            yield SourceBatch(made, made[names], made[list(OUTCOME_NAMES)].dropna(), no_problems())
-        if self.after is None:
-            return
-        known = history["known_on"]
-        told = history[(known > pd.Timestamp(self.after)) & (known <= pd.Timestamp(self.until))]
-        told = told[told["booked_on"] <= pd.Timestamp(self.after)]
-        if not told.empty:
-            yield SourceBatch(told, None, told[list(OUTCOME_NAMES)], no_problems())
+        wanted = np.zeros(len(history), dtype=bool)
+        wanted[self.world.rows(self.after or date.min, self.until)] = True
+        if self.after is not None:
+            # Of bookings made before, that are there already, what became known now.
+            known = history["known_on"]
+            wanted |= ((known > pd.Timestamp(self.after)) & (known <= pd.Timestamp(self.until))).to_numpy()
+        rows = history[wanted]
+        if not rows.empty:
+            yield SourceBatch(rows, rows[names], rows[list(OUTCOME_NAMES)].dropna(), no_problems())
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _first_champion(app: App, world: World, span: Span) -> date:
 
 
 def _day(app: App, world: World, day: date, *, look: bool) -> None:
-    app.ingest(Feed(world, day - DAY, day), until=day)
+    app.ingest(Feed(world, day - DAY, day), after=day - DAY, until=day)
     with app.store.begin() as work:
         running = work.open_trial()
     if running is None:

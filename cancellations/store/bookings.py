@@ -43,6 +43,12 @@ BOOKING_ORDER: tuple[ColumnElement[object], ...] = (
     tables.reservations.c.reservation_id,
 )
 
+_CHANGED: tuple[Column[Any], ...] = (Column("reservation_id", Identifier), Column("there", Boolean()))
+_MOVED: tuple[Column[Any], ...] = (
+    *(Column(name, Text()) for name in (AGENT, COMPANY)),
+    *(tables.tallies.c[name] for name in TALLY[2:]),
+)
+
 
 def open_on(day: date) -> ColumnElement[bool]:
     """Of reservations: made by that day, the arrival not past, and no outcome known by then."""
@@ -127,7 +133,7 @@ class Bookings(BulkTransaction):
             .select_from(staged.outerjoin(table, table.c.reservation_id == staged.c.reservation_id))
             .where(or_(~there, different))
         )
-        with self._temporary("changed", [Column("reservation_id", Identifier), Column("there", Boolean)]) as changed:
+        with self._temporary("changed", _CHANGED) as changed:
             self._write(changed.insert().from_select(["reservation_id", "there"], rows))
             yield changed
 
@@ -146,8 +152,7 @@ class Bookings(BulkTransaction):
     @contextmanager
     def _moving(self, table: Table, changed: Table) -> Iterator[None]:
         """Moves the changed bookings in the tallies from where they are before the block to where they are after."""
-        places = [Column(AGENT, Text), Column(COMPANY, Text), *(tables.tallies.c[n] for n in TALLY[2:])]
-        with self._temporary("moved", places) as moved:
+        with self._temporary("moved", _MOVED) as moved:
             # A new booking was nowhere; but one whose outcome is new has been there without.
             before = changed.c.there if table is tables.reservations else _always()
             self._place(moved, changed, -1, before)

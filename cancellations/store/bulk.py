@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class BulkTransaction(Transaction):
     def _temporary(self, name: str, columns: Sequence[Column[Any]]) -> Iterator[Table]:
         """An empty table of this connection, for as long as the block lasts."""
         self._lock()
-        table = Table(name, MetaData(), *(Column(c.name, c.type) for c in columns), prefixes=["TEMPORARY"])
+        table = _temporary(name, tuple((c.name, c.type) for c in columns))
         with translated(self._connection.engine.url):
             table.create(self._connection, checkfirst=False)
         # After an error the rollback takes the table away.
@@ -89,6 +90,12 @@ class BulkTransaction(Transaction):
         driver: Any = self._connection.connection.driver_connection
         with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} FROM STDIN (FORMAT CSV)") as copy:
             copy.write(text.getbuffer())
+
+
+@cache
+def _temporary(name: str, columns: tuple[tuple[str, TypeEngine[Any]], ...]) -> Table:
+    # The same object each time: SQLAlchemy knows the statements that it has compiled by their tables.
+    return Table(name, MetaData(), *(Column(*column) for column in columns), prefixes=["TEMPORARY"])
 
 
 def _arrow(values: pd.Series, kind: TypeEngine[Any]) -> pa.Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -91,7 +91,8 @@ def plan(store: Store, *, after: date | None, until: date, rule: LabelRule, cut:
         turns = []
         for version, trained_as_of in _in_play(work).items():
             days = work.unscored_days(version, after, until, ending=rule.maturing(trained_as_of))
-            partitions, start = [], after
+            # From the first day with something to score: what lies behind it need not be searched again.
+            partitions, start = [], after if days.empty else days.index[0].date() - timedelta(days=1)
             for last, rows in spread(days, cut):
                 partitions.append(Partition(version, trained_as_of, rule, until, start, last, rows))
                 start = last
