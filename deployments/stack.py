@@ -29,8 +29,8 @@ from typing import Self
 import httpx
 import psutil
 
+from cancellations import home as homes
 from cancellations.errors import BadInput, ServiceDown
-from deployments import home as homes
 from deployments import keeper
 
 HOST = "127.0.0.1"

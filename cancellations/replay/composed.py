@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cancellations import home as homes
 from cancellations.bootstrap import App, prepare
 from cancellations.domain.comparison import Arm, arm, log_loss
 from cancellations.domain.promotion import Change, Kind, LedgerRow, Trial
@@ -123,7 +124,7 @@ def compose(
             "max_lead_days": None,
         }
     )
-    home.mkdir(parents=True, exist_ok=True)
+    homes.prepare(home)
     _require_same_rules(own)
     prepare(own)
     app = App(own)

@@ -8,8 +8,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cancellations import home as homes
 from cancellations.errors import BadInput
-from deployments import home as homes
 from deployments import live
 from deployments.console import Voice
 

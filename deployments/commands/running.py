@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cancellations import home as homes
 from cancellations.errors import BadInput, Refused
-from deployments import home as homes
 from deployments import live
 from deployments.commands.application import errors
 from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json, day

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_limits
 
+from cancellations import home as homes
 from cancellations import settings
 from cancellations.bootstrap import prepare
-from deployments import home as homes
 from deployments.cli import main
 
 

@@ -256,6 +256,11 @@ def test_the_whole_house_is_played_and_goes_on_where_its_home_stands(
     assert set(served[~on_trial]) == {"1"}
     assert set(served[on_trial]) == {"1", "2"}
     np.testing.assert_array_equal(whole.probability[: len(part.probability)], part.probability)
+    (home,) = (folder / "homes").glob(f"eager-*-{SPAN.first}-*")
+    for asked, told in (("history", "gain of version 2"), ("explain", "version 2")):
+        shown = CliRunner().invoke(command_line, [asked, "--home", str(home)])
+        assert shown.exit_code == 0, shown.output
+        assert told in shown.output.lower()
     with pytest.raises(BadInput, match=r"was played until \S+, beyond"):
         compose(world, short, "eager", eager, settings, folder)
     with pytest.raises(BadInput, match="other settings of gate"):

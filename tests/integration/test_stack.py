@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
+from cancellations import home as homes
 from cancellations.errors import BadInput, Refused, ServiceDown
-from deployments import home as homes
 from deployments import keeper
 from deployments.stack import POOL, ROOT, Stack
 

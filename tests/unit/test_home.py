@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cancellations import home as homes
 from cancellations.errors import BadInput, Refused
-from deployments import home as homes
 
 
 def test_preparing_twice_changes_nothing(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_locked_home_tells_who_holds_it(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     homes.prepare(tmp_path)
     script = (
-        "import sys, pathlib; from deployments import home\n"
+        "import sys, pathlib; from cancellations import home\n"
         "with home.lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

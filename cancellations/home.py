@@ -1,4 +1,4 @@
-"""A home: the one folder that holds everything that an embedded stack writes.
+"""A home: the one folder that holds everything that an embedded stack, or the replay of one, writes.
 
 home.json        marker with a format number; a folder without it is never ours to touch
 lock             held by the processes of a running stack, with the number of the first
