@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +26,7 @@ from cancellations.mail.samples import sample_letters
 from cancellations.mail.smtp import SmtpMailer
 from cancellations.metrics import GroupBootstrap
 from cancellations.model import TRUSTED_TYPES, GradientBoosting, Model
+from cancellations.pages import write as write_page
 from cancellations.ports import (
     Doorbell,
     Exports,
@@ -32,6 +34,7 @@ from cancellations.ports import (
     Mailer,
     Monitor,
     Observation,
+    Overview,
     Pictures,
     Quarantined,
     QuarantineState,
@@ -64,6 +67,7 @@ from cancellations.usecases import fidelity as fidelity_
 from cancellations.usecases import ingest as ingest_
 from cancellations.usecases import monitor as monitor_
 from cancellations.usecases import outlook as outlook_
+from cancellations.usecases import overview as overview_
 from cancellations.usecases import promote as promote_
 from cancellations.usecases import quarantine as quarantine_
 from cancellations.usecases import recalibrate as recalibrate_
@@ -126,6 +130,10 @@ def draw_replay(
 def trainer() -> Trainer:
     """What fits models, for whoever has no house to run."""
     return GradientBoosting()
+
+
+# Our page of a decided window, beside Evidently's.
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -296,6 +304,34 @@ class App:
             clock=clock,
             on_look=on_look,
         )
+
+    def report(self, window: date | None = None) -> tuple[Overview, str]:
+        """A window that was looked at, by its last day, in the history of its home; and its page as HTML."""
+        knobs = self.settings.monitor
+        found = overview_.overview(
+            self.store,
+            self.registry,
+            window=window,
+            rhythm=monitor_.Rhythm(knobs.window_days, knobs.step_days),
+            rule=self.settings.labels,
+            open_bookings=knobs.open_bookings,
+        )
+        champion, report_id = found.champion.version, found.stored.report_id
+        addresses = {f"champion v{champion}": self.registry.version_address(champion)}
+        if found.stored.request_id is not None:
+            addresses["Evidently's report"] = self.registry.report_address(champion, report_id)
+        links = {name: address for name, address in addresses.items() if address is not None}
+        drawn = overview_.draw(found, self.pictures)
+        return found, write_page(found, drawn, links, self.settings.environment, clock())
+
+    def keep_report(self, stored: StoredDecision) -> str | None:
+        """Puts the page of a decision beside Evidently's, as `REPORT_FILE`; returns where both can be seen."""
+        _, page = self.report(stored.report.window.end)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / REPORT_FILE
+            file.write_text(page, encoding="utf-8")
+            self.registry.log_report(stored.report.champion, stored.report_id, [file])
+        return self.registry.report_address(stored.report.champion, stored.report_id)
 
     def request_training(self, as_of: date, reason: str) -> RetrainRequest:
         return retrain_.request_training(

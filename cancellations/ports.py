@@ -29,7 +29,7 @@ from cancellations.domain.labels import Ending, Examples, LabelRule, Labels, uns
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialState
 from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import Column
-from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest
+from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest, Window
 from cancellations.domain.volume import Volume
 
 # --- where reservations come from -----------------------------------------------------------------
@@ -795,6 +795,29 @@ class Pictures(Protocol):
         """PNG of a report: which columns drifted and how much they weigh, signals over windows."""
         ...
 
+    def time_line(
+        self,
+        decisions: Sequence[StoredDecision],
+        ledger: Sequence[LedgerRow],
+        trials: Sequence[Trial],
+        requests: Sequence[RetrainRequest],
+        shown: Window,
+    ) -> bytes:
+        """PNG of a home's history: champions, trials, retrains, rollbacks, and the evidence of every look."""
+        ...
+
+    def columns(self, report: MonitorReport, observation: Observation) -> bytes:
+        """PNG of the columns that matter, in the training reference and in the window."""
+        ...
+
+    def scores(self, observation: Observation) -> bytes:
+        """PNG of the scores given then and now, and of what became of those that are final."""
+        ...
+
+    def losses(self, decisions: Sequence[StoredDecision], shown: Window) -> bytes:
+        """PNG of realised loss and bias with their intervals, and of the estimated loss, over all looks."""
+        ...
+
     def trial(self, trial: Trial) -> bytes:
         """PNG of a trial's evidence: the gain per booking over maturity days, between its bounds."""
         ...
@@ -821,6 +844,25 @@ class Pictures(Protocol):
         """PNG of two versions on the same bookings, `theirs` the first one's probabilities, `ours` the
         second's: reliability, log loss saved by week and by segment, and where they disagree."""
         ...
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A decided window in the history of its home: what the report page shows.
+
+    `stored` is the window's report and decision, `observation` what was looked at, read again as known on its
+    last day. `decisions` are all of the home, whatever champion they are about, oldest window first; `ledger`,
+    `trials`, `requests` likewise; `checks` those of the days that failed in the window.
+    """
+
+    stored: StoredDecision
+    champion: VersionRecord
+    observation: Observation
+    decisions: tuple[StoredDecision, ...]
+    ledger: tuple[LedgerRow, ...]
+    trials: tuple[Trial, ...]
+    requests: tuple[RetrainRequest, ...]
+    checks: tuple[DayCheck, ...] = ()
 
 
 # --- messages -------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from deployments.commands import (
     mapping,
     quarantine,
     replaying,
+    reporting,
     running,
     scores,
     simulating,
@@ -60,7 +61,7 @@ app = typer.Typer(
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Begin and run": (running.init, running.up, running.demo, simulating.simulate),
     "The loop, step by step": (loop.ingest, loop.score, loop.check, loop.monitor, loop.retrain, champion.trial),
-    "Look back": (replaying.replay,),
+    "Look back": (reporting.report, replaying.replay),
     "Ask": (asking.status, asking.history, asking.explain, versions.reproduce, versions.compare),
     "Decide": (
         champion.recalibrate,

@@ -7,6 +7,7 @@ from datetime import date
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 
+from cancellations.bootstrap import REPORT_FILE
 from cancellations.errors import Refused
 from cancellations.ports import StoredDecision
 from cancellations.usecases.monitor import Monitored
@@ -40,8 +41,10 @@ def monitor(after: date | None = None, until: date | None = None) -> State | Non
         return refused(error)
     if looked.decisions:
         publish("drift", _windows(looked.decisions), "Signals of each window, and what was decided")
-        _show(looked.decisions[-1])
+    # What was decided leaves first: pictures and pages keep nobody waiting.
     tell(relay())
+    if looked.decisions:
+        _show(looked.decisions[-1])
     return None
 
 
@@ -86,4 +89,6 @@ def _show(stored: StoredDecision) -> None:
     champion = stored.report.champion
     link("champion", app.registry.version_address(champion), f"champion {champion}")
     if stored.request_id is not None:
-        link("evidently-report", app.registry.report_address(champion, stored.report_id), "Evidently's report")
+        address = app.keep_report(stored)
+        link("evidently-report", address, "Evidently's report")
+        link("report", address and f"{address}/{REPORT_FILE}", "the window's report")

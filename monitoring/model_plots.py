@@ -122,8 +122,16 @@ def _told(cohort: Cohort, evaluation: Evaluation) -> tuple[str, str]:
 
 
 def _reliability(axes: Axes, cohort: Cohort, probability: np.ndarray, marker: str, color: str, name: str) -> None:
+    draw_reliability(axes, cohort.label, probability, cohort.groups, marker, color, name)
+    _named(axes, "mean probability", "cancelled")
+
+
+def draw_reliability(
+    axes: Axes, label: np.ndarray, probability: np.ndarray, groups: np.ndarray, marker: str, color: str, name: str
+) -> None:
+    """What became of bookings, in bins of as many of them, by the probability that they were given."""
     bins = equal_count_bins(probability)
-    rates = means(cohort.label, bins, cohort.groups, SEED)
+    rates = means(label, bins, groups, SEED)
     told = [(float(probability[bins == i].mean()), rate) for i, rate in enumerate(rates) if rate is not None]
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1.4, linestyle=DASHES, zorder=1.5)
     _points(axes, [at for at, _ in told], [rate for _, rate in told], marker, color, name)
@@ -131,7 +139,6 @@ def _reliability(axes: Axes, cohort: Cohort, probability: np.ndarray, marker: st
     axes.set_ylim(-0.02, 1.02)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _named(axes, "mean probability", "cancelled")
 
 
 def _key(axes: Axes) -> None:

@@ -22,12 +22,13 @@ from matplotlib.ticker import MultipleLocator
 
 from cancellations.domain.comparison import Step
 from cancellations.domain.evaluation import Cohort, Evaluation
-from cancellations.domain.promotion import Kind, Trial
-from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal
-from cancellations.ports import StoredDecision
+from cancellations.domain.promotion import Kind, LedgerRow, Trial
+from cancellations.domain.retraining import ColumnDrift, MonitorReport, RetrainRequest, Signal, Window
+from cancellations.ports import Observation, StoredDecision
 from monitoring.ink import BAND, DRIFTED, GAIN, GRID, INK, QUIET, SHADE, STEADY, frame, png
 from monitoring.model_plots import draw_comparison, draw_version
 from monitoring.outlook_plot import draw
+from monitoring.report_plots import draw_columns, draw_losses, draw_scores, draw_time_line
 
 BARS = 8
 WINDOWS = 26  # half a year of weeks; older ones do not explain a decision of today
@@ -80,6 +81,25 @@ class ReportPictures:
         _columns(left, report)
         _signals(right, windows)
         return png(canvas)
+
+    def time_line(
+        self,
+        decisions: Sequence[StoredDecision],
+        ledger: Sequence[LedgerRow],
+        trials: Sequence[Trial],
+        requests: Sequence[RetrainRequest],
+        shown: Window,
+    ) -> bytes:
+        return draw_time_line(decisions, ledger, trials, requests, shown)
+
+    def columns(self, report: MonitorReport, observation: Observation) -> bytes:
+        return draw_columns(report, observation)
+
+    def scores(self, observation: Observation) -> bytes:
+        return draw_scores(observation)
+
+    def losses(self, decisions: Sequence[StoredDecision], shown: Window) -> bytes:
+        return draw_losses(decisions, shown)
 
     def trial(self, trial: Trial) -> bytes:
         """PNG, 1200 x 760 pixels: what the rival gains per booking, over maturity days, with its bounds.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -13,11 +12,11 @@ from typing import cast
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cancellations.domain.events import OutlookPublished
+from cancellations.domain.lines import column_lines, notable, one_line, signal_lines
 from cancellations.domain.promotion import Kind, Trial
-from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict
 from cancellations.errors import BadInput
 from cancellations.mail.outlook import outlook_tables
-from cancellations.mail.wording import one_line, version, words
+from cancellations.mail.wording import version, words
 from cancellations.ports import Letter
 from cancellations.settings import Mail
 
@@ -44,32 +43,6 @@ def _fill(text: str, first: str = "", rest: str | None = None) -> str:
 _TEMPLATES.filters["fill"] = _fill
 
 
-@dataclass(frozen=True)
-class SignalLine:
-    """A signal as the table shows it."""
-
-    name: str
-    value: str
-    threshold: str
-    verdict: str
-    alarm: bool
-    why: str
-
-
-@dataclass(frozen=True)
-class ColumnLine:
-    """A column as the table shows it."""
-
-    name: str
-    method: str
-    before: str
-    after: str
-    weight: str
-    score: str
-    threshold: str
-    why: str
-
-
 def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = None) -> EmailMessage:
     """The mail of a letter, from `mail.sender` to `mail.owners`, or to the readers that its message names.
 
@@ -90,9 +63,9 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
         "environment": one_line(environment),
         "reasons": [one_line(reason) for reason in reasons],
         "report": report,
-        "signals": [_signal_line(s) for s in report.signals] if report else [],
-        "columns": _column_lines(report) if report else [],
-        "left_out": max(0, len(_notable(report)) - COLUMNS_SHOWN) if report else 0,
+        "signals": signal_lines(report) if report else [],
+        "columns": column_lines(report)[: min(COLUMNS_SHOWN, notable(report))] if report else [],
+        "left_out": max(0, notable(report) - COLUMNS_SHOWN) if report else 0,
         "trial": _trial_lines(trial) if trial else [],
         "subject": subject,
         "outlook": outlook_tables(message.payload) if published else None,
@@ -142,17 +115,6 @@ def _address(text: str, setting: str) -> Address:
         raise BadInput(f"{setting}: {text!r} is not a mail address. Write it like owner@example.org.") from error
 
 
-def _signal_line(signal: Signal) -> SignalLine:
-    return SignalLine(
-        one_line(signal.name),
-        "-" if signal.value is None else f"{signal.value:.3f}",
-        f"{signal.threshold:g}",
-        signal.verdict.value,
-        signal.verdict is Verdict.ALARM,
-        one_line(signal.why),
-    )
-
-
 def _trial_lines(trial: Trial) -> list[tuple[str, str]]:
     """The trial as it stands now, in labelled lines."""
     rival, champion = version(trial.rival), version(trial.champion)
@@ -174,25 +136,4 @@ def _trial_lines(trial: Trial) -> list[tuple[str, str]]:
         ("Read", read),
         (f"Log loss that {rival} saves", saved),
         (f"Served {rival}'s score", served),
-    ]
-
-
-def _notable(report: MonitorReport) -> list[ColumnDrift]:
-    """Drifted columns and those that could not be evaluated, by their weight in the champion."""
-    return sorted((c for c in report.columns if c.drifted or c.score is None), key=lambda c: (-c.weight, c.column))
-
-
-def _column_lines(report: MonitorReport) -> list[ColumnLine]:
-    return [
-        ColumnLine(
-            one_line(c.column),
-            one_line(c.method),
-            one_line(c.before),
-            one_line(c.after),
-            f"{c.weight:.0%}" if c.weight >= 0.01 or c.weight == 0 else "< 1%",
-            "-" if c.score is None else f"{c.score:.3g}",
-            f"{c.threshold:g}",
-            one_line(c.why),
-        )
-        for c in _notable(report)[:COLUMNS_SHOWN]
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from cancellations.mail.wording import one_line
+from cancellations.domain.lines import one_line
 
 # Longer names are cut; they are whole in the files.
 HOTEL, BOOKING = 26, 44

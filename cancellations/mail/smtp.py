@@ -7,9 +7,9 @@ import ssl
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
+from cancellations.domain.lines import one_line
 from cancellations.errors import BadInput, ServiceDown
 from cancellations.mail.message import write
-from cancellations.mail.wording import one_line
 from cancellations.ports import Letter
 from cancellations.settings import Mail
 

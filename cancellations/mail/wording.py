@@ -28,6 +28,7 @@ from cancellations.domain.events import (
     SignalAlarmed,
     TrialEnded,
 )
+from cancellations.domain.lines import one_line
 from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import MonitorReport, Verdict
 from cancellations.errors import BadInput
@@ -106,11 +107,6 @@ def words(topic: str, payload: Payload, report: MonitorReport | None = None, tri
             f"the message {topic!r} lacks the field {error}: it was written by another version of"
             " cancellations. Deliver it with that version."
         ) from error
-
-
-def one_line(text: object) -> str:
-    """Text on one line without control characters: fit for a header, a file's table, a sentence."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def version(number: object) -> str:

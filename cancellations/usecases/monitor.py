@@ -102,7 +102,7 @@ def monitor(
             if any(work.report_exists(version, end) for version in kin(work.ledger(), champion.version)):
                 known += 1
                 continue
-            observation, matured_since = _observe(work, registry, champion, end, rhythm, rule, open_bookings)
+            observation, matured_since = observe(work, registry, champion, end, rhythm, rule, open_bookings)
         measurement = watch.measure(observation)
         stored = _decide(store, registry, champion, measurement, matured_since, policy, clock())
         if stored is None:
@@ -123,7 +123,7 @@ def _champion(work: UnitOfWork) -> VersionRecord:
     return record
 
 
-def _observe(
+def observe(
     work: UnitOfWork,
     registry: Registry,
     champion: VersionRecord,

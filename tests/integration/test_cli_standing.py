@@ -421,6 +421,22 @@ def test_a_decision_is_told_in_full_by_its_day_or_its_report(run: Run, home: Pat
     assert [signal["name"] for signal in found["report"]["signals"]] == ["domain classifier", "matured excess loss"]
 
 
+def test_a_report_is_one_file_that_a_browser_shows(run: Run, home: Path, tmp_path: Path) -> None:
+    kept = run("report")
+    file = home / "reports" / "report-2016-02-07.html"
+    assert str(file) in kept.out
+    text = file.read_text()
+    assert "<h1>Retrain: the drift is confirmed</h1>" in text and text.count("data:image/png;base64,") == 5
+    named = tmp_path / "new" / "page.html"
+    assert run("report", "--window", "2016-02-07", "--out", str(named)).code == 0
+    assert "matured excess loss" in named.read_text()
+    unknown = run("report", "--window", "2016-02-08")
+    assert unknown.code == 2
+    assert "no window that was looked at ends on 2016-02-08; the last ones end on 2016-02-07" in unknown.err
+    blocked = run("report", "--out", str(named / "page.html"))
+    assert blocked.code == 2 and "name another file with --out" in blocked.err
+
+
 def test_a_decision_that_was_never_taken_is_bad_input_that_names_the_last_ones(run: Run, home: Path) -> None:
     asked = run("explain", "1", "--decision", "2016-02-08")
     assert asked.code == 2

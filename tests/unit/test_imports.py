@@ -19,6 +19,7 @@ ADAPTERS = {
     "cancellations.store",
     "cancellations.registry",
     "cancellations.mail",
+    "cancellations.pages",
     "cancellations.model",
     "cancellations.metrics",
     "cancellations.sources",
