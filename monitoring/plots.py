@@ -28,7 +28,7 @@ from cancellations.ports import Observation, StoredDecision
 from monitoring.ink import BAND, DRIFTED, GAIN, GRID, INK, QUIET, SHADE, STEADY, frame, png
 from monitoring.model_plots import draw_comparison, draw_version
 from monitoring.outlook_plot import draw
-from monitoring.report_plots import draw_columns, draw_losses, draw_scores, draw_time_line
+from monitoring.page_plots import draw_columns, draw_losses, draw_scores, draw_time_line
 
 BARS = 8
 WINDOWS = 26  # half a year of weeks; older ones do not explain a decision of today
