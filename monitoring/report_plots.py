@@ -6,12 +6,11 @@ Hatches, markers and line styles carry the meaning; colour only repeats it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import date2num
@@ -21,13 +20,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
 from cancellations.domain.comparison import Step
-from cancellations.domain.evaluation import Cohort, Evaluation
 from cancellations.domain.promotion import Kind, Trial
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal
 from cancellations.ports import StoredDecision
 from monitoring.ink import BAND, DRIFTED, GAIN, GRID, INK, QUIET, SHADE, STEADY, frame, png
-from monitoring.model_plots import draw_comparison, draw_version
-from monitoring.outlook_plot import draw
 
 BARS = 8
 WINDOWS = 26  # half a year of weeks; older ones do not explain a decision of today
@@ -46,71 +42,52 @@ STYLES: tuple[tuple[str, Any, str], ...] = (
 )
 
 
-class ReportPictures:
-    """Adapter of `ports.Pictures`."""
+def draw_drift(current: StoredDecision, earlier: Sequence[StoredDecision]) -> bytes:
+    """PNG, 1200 x 520 pixels: columns of the current window, signals of all windows of its champion.
 
-    def drift(self, current: StoredDecision, earlier: Sequence[StoredDecision]) -> bytes:
-        """PNG, 1200 x 520 pixels: columns of the current window, signals of all windows of its champion.
+    `earlier` may come in any order; windows of other champions, which had another reference,
+    and windows after the current one are left out.
+    """
+    report = current.report
+    before = {
+        d.report.window.end: d.report
+        for d in earlier
+        if d.report.champion == report.champion and d.report.window.end < report.window.end
+    }
+    windows = [*(before[end] for end in sorted(before)), report][-WINDOWS:]
 
-        `earlier` may come in any order; windows of other champions, which had another reference,
-        and windows after the current one are left out.
-        """
-        report = current.report
-        before = {
-            d.report.window.end: d.report
-            for d in earlier
-            if d.report.champion == report.champion and d.report.window.end < report.window.end
-        }
-        windows = [*(before[end] for end in sorted(before)), report][-WINDOWS:]
+    figure = Figure(figsize=(12, 5.2), dpi=100, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.05))
+    figure.subplots_adjust(left=0.15, right=0.985, top=0.80, bottom=0.25, wspace=0.17)
+    figure.text(0.015, 0.93, "What changed, and how much it matters", size=15, weight="bold", color=INK)
+    figure.text(
+        0.985,
+        0.935,
+        f"bookings of {report.window}  ·  {report.rows:,} rows against {report.reference_rows:,}"
+        f" of training  ·  champion v{report.champion}",
+        size=9.5,
+        color=QUIET,
+        ha="right",
+    )
+    _columns(left, report)
+    _signals(right, windows)
+    return png(canvas)
 
-        figure = Figure(figsize=(12, 5.2), dpi=100, facecolor="white")
-        canvas = FigureCanvasAgg(figure)
-        left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.05))
-        figure.subplots_adjust(left=0.15, right=0.985, top=0.80, bottom=0.25, wspace=0.17)
-        figure.text(0.015, 0.93, "What changed, and how much it matters", size=15, weight="bold", color=INK)
-        figure.text(
-            0.985,
-            0.935,
-            f"bookings of {report.window}  ·  {report.rows:,} rows against {report.reference_rows:,}"
-            f" of training  ·  champion v{report.champion}",
-            size=9.5,
-            color=QUIET,
-            ha="right",
-        )
-        _columns(left, report)
-        _signals(right, windows)
-        return png(canvas)
 
-    def trial(self, trial: Trial) -> bytes:
-        """PNG, 1200 x 760 pixels: what the rival gains per booking, over maturity days, with its bounds.
+def draw_trial(trial: Trial) -> bytes:
+    """PNG, 1200 x 760 pixels: what the rival gains per booking, over maturity days, with its bounds.
 
-        One panel in large letters, which can be read on a phone too.
-        """
-        figure = Figure(figsize=(12, 7.6), dpi=100, facecolor="white")
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        figure.subplots_adjust(left=0.125, right=0.975, top=0.775, bottom=0.225)
-        figure.text(0.02, 0.925, _headline(trial), size=23, weight="bold", color=INK)
-        figure.text(0.02, 0.865, _progress(trial), size=17, color=QUIET)
-        _sequence(axes, trial)
-        return png(canvas)
-
-    def outlook(self, as_of: date, nights: pd.DataFrame, currency: str) -> bytes:
-        return draw(as_of, nights, currency)
-
-    def version(
-        self,
-        name: str,
-        cohort: Cohort,
-        probability: np.ndarray,
-        evaluation: Evaluation,
-        base_rate: float,
-        importance: Mapping[str, float],
-    ) -> bytes:
-        return draw_version(name, cohort, probability, evaluation, base_rate, importance)
-
-    def comparison(self, first: str, second: str, cohort: Cohort, theirs: np.ndarray, ours: np.ndarray) -> bytes:
-        return draw_comparison(first, second, cohort, theirs, ours)
+    One panel in large letters, which can be read on a phone too.
+    """
+    figure = Figure(figsize=(12, 7.6), dpi=100, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.125, right=0.975, top=0.775, bottom=0.225)
+    figure.text(0.02, 0.925, _headline(trial), size=23, weight="bold", color=INK)
+    figure.text(0.02, 0.865, _progress(trial), size=17, color=QUIET)
+    _sequence(axes, trial)
+    return png(canvas)
 
 
 def _columns(axes: Axes, report: MonitorReport) -> None:
