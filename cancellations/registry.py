@@ -155,15 +155,15 @@ class MlflowRegistry:
         self._trusted = list(trusted)
         self._uri = tracking_uri
         self._place = re.sub("//[^/@]*@", "//", tracking_uri)  # without a password, for messages
-        self._load_cached = lru_cache(maxsize=4)(self._load)
-
-    @cached_property
-    def _mlflow(self) -> Any:
-        """MLflow itself, pointed at this store."""
-        import mlflow
-
         for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+        self._load_cached = lru_cache(maxsize=4)(self._load)
+
+    @property
+    def _mlflow(self) -> Any:
+        """MLflow itself, pointed at this store: it knows one at a time, whoever set it last."""
+        import mlflow
+
         mlflow.set_tracking_uri(self._uri)
         return mlflow
 

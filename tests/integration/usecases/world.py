@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 
@@ -532,6 +533,7 @@ class World:
 
 def registry(uri: str, artifacts: Path | None = None, trusted: Sequence[str] = TRUSTED_TYPES) -> MlflowRegistry:
     root = None if artifacts is None else str(artifacts)
+    mlflow.set_tracking_uri(uri)  # for tests that ask MLflow itself
     return MlflowRegistry(uri, name="cancellations", artifact_root=root, ui="", restore=Model, trusted=trusted)
 
 
