@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import distributions
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -83,8 +83,9 @@ def digest(frame: pd.DataFrame) -> str:
     return hashlib.sha256(names + hashes.tobytes()).hexdigest()[:32]
 
 
+@cache
 def environment() -> str:
-    """The packages of this process, one `name==version` a line, as pip reads it."""
+    """The packages of this process, one `name==version` a line, as pip reads it. Looked up once: it takes a while."""
     found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
     return "\n".join(f"{name}=={number}" for name, number in sorted(found.items())) + "\n"
 
