@@ -78,11 +78,7 @@ from cancellations.usecases import score as score_
 from cancellations.usecases import status as status_
 from cancellations.usecases import trial as trial_
 from cancellations.usecases.training import Tools, TrainingPolicy
-from monitoring.drift import dataset_share
-from monitoring.fidelity_plot import draw as draw_fidelity
 from monitoring.plots import ReportPictures
-from monitoring.replay_plot import draw as _draw_replay
-from monitoring.report import EvidentlyMonitor
 
 
 def clock() -> datetime:
@@ -124,7 +120,9 @@ def draw_replay(
     signals: Mapping[date, Mapping[str, float]],
 ) -> bytes:
     """PNG of a replay, as `monitoring.replay_plot` tells."""
-    return _draw_replay(weekly, days, baseline, signals)
+    from monitoring.replay_plot import draw
+
+    return draw(weekly, days, baseline, signals)
 
 
 def trainer() -> Trainer:
@@ -157,10 +155,14 @@ class App:
 
     @cached_property
     def watch(self) -> Monitor:
+        from monitoring.report import EvidentlyMonitor
+
         return EvidentlyMonitor(self.settings.monitor)
 
     def dataset_share(self, observation: Observation) -> float | None:
         """Share of columns that drifted by Evidently's own defaults, for comparisons: no decision of ours asks it."""
+        from monitoring.drift import dataset_share
+
         return dataset_share(observation.reference, observation.current, self.settings.monitor.sample_rows)
 
     @cached_property
@@ -641,6 +643,8 @@ def compare_simulated(
     `COMPARED_LEAD_DAYS`. Raises `BadInput` when the table cannot be read, `NotEnoughData` when it is too small.
     """
     lead = settings.max_lead_days or COMPARED_LEAD_DAYS
+    from monitoring.fidelity_plot import draw
+
     real = open_table(path, mapping or settings.mapping)
     first, last = unbiased(real, lead)
     if last < first:
@@ -651,7 +655,7 @@ def compare_simulated(
     simulated = Simulation(first, (last - first).days + 1, seed, drifts=tuple(drifts)).source(lead)
     whole = Selected(real, max_lead_days=lead, booked_from=first, booked_until=last)
     found = fidelity_.compare(whole, simulated, GradientBoosting(), settings.labels, settings.retrain.seed)
-    return found, draw_fidelity(found)
+    return found, draw(found)
 
 
 def _is_table(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Beside another process two threads of one fit wait for each other: 23 s where one thread needs 3. Whoever has
 # cores to spare says so in the environment.
@@ -12,19 +12,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.inspection import permutation_importance
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OrdinalEncoder
 
 from cancellations.domain.comparison import log_loss
 from cancellations.domain.features import CORE, FeatureSet
 from cancellations.domain.labels import STEPS, Examples
 from cancellations.domain.recipes import Recipe
 from cancellations.errors import BadInput
-from cancellations.estimators import MeanClassifier, ShiftedClassifier, StepwiseClassifier
 from cancellations.ports import Classifier
+
+# scikit-learn costs more than a second to import; a run that neither fits nor loads a model does without.
+if TYPE_CHECKING:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
 
 # Types in our pipeline that skops does not trust by itself. An artifact brings a list of its own;
 # only this one, in our code, decides what is loaded.
@@ -111,6 +110,11 @@ class GradientBoosting:
         return {**self._settings, **whole}
 
     def fit(self, features: pd.DataFrame, examples: Sequence[Examples], recipe: Recipe, seed: int) -> Model:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.pipeline import Pipeline
+
+        from cancellations.estimators import MeanClassifier, StepwiseClassifier
+
         wanted = recipe.features(FeatureSet.of(features))
         rows = coerce(features, wanted)
         used = np.unique(np.concatenate([e.row for e in examples]))
@@ -136,6 +140,10 @@ class GradientBoosting:
 
     def shifted(self, model: Classifier, shift: float) -> Model:
         """A model whose log odds are those of `model` and a number."""
+        from sklearn.pipeline import Pipeline
+
+        from cancellations.estimators import ShiftedClassifier
+
         *before, (name, last) = model.pipeline.steps
         if isinstance(last, ShiftedClassifier):
             last, shift = last.classifier, last.shift + shift
@@ -143,6 +151,7 @@ class GradientBoosting:
 
     def importance(self, model: Classifier, features: pd.DataFrame, label: np.ndarray, seed: int) -> dict[str, float]:
         """Rise of the mean log loss when a column is shuffled, as shares that sum to 1."""
+        from sklearn.inspection import permutation_importance
 
         columns, last = model.pipeline.steps[0][1], model.pipeline.steps[-1][1]
         # Encoded once: a shuffled column is the same shuffled before or after.
@@ -160,6 +169,9 @@ class GradientBoosting:
 
 def _columns(rows: pd.DataFrame, wanted: FeatureSet) -> ColumnTransformer:
     """Categories as numbers, then numbers as they are; fitted on the rows that a model is made from."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import OrdinalEncoder
+
     # Binning takes no number that is missing everywhere: one that was declared just now, or of a source
     # without agents. The model knows the column, and learns nothing of it.
     untold = [name for name in wanted.numeric if rows[name].isna().all()]

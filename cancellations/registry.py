@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import distributions
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -34,23 +34,26 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 warnings.filterwarnings("ignore", message=".*noload.*")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="mlflow")
 
-import mlflow
-import mlflow.data.pandas_dataset
 import pandas as pd
-from mlflow.data.pandas_dataset import PandasDataset
-from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
 from sqlalchemy.exc import SQLAlchemyError
 
-from cancellations import __version__, estimators
+from cancellations import __version__
 from cancellations.domain.card import model_card
 from cancellations.domain.features import FeatureSet
 from cancellations.domain.labels import Labels
 from cancellations.errors import BadInput, ServiceDown
 from cancellations.ports import Candidate, Classifier, Contestant, Environment, VersionRecord
+
+# MLflow costs a second to import: whoever is only handed a registry, and asks nothing of it, need not wait.
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.data.pandas_dataset import PandasDataset
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
+
+# Travels with versions that need it; to import it here would be to import scikit-learn.
+ESTIMATORS = Path(__file__).with_name("estimators.py")
 
 # Pinned with the model: what its pipeline needs to be loaded and to answer.
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")
@@ -62,6 +65,9 @@ _turn = threading.Lock()
 
 def signature(features: FeatureSet) -> ModelSignature:
     """Inputs by hand: an inferred signature depends on which values the sample happens to miss."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
     numbers = [ColSpec("double", name, required=False) for name in features.numeric]
     categories = [ColSpec("string", name, required=False) for name in features.categorical]
     return ModelSignature(inputs=Schema([*numbers, *categories]), outputs=Schema([ColSpec("double")]))
@@ -77,8 +83,9 @@ def digest(frame: pd.DataFrame) -> str:
     return hashlib.sha256(names + hashes.tobytes()).hexdigest()[:32]
 
 
+@cache
 def environment() -> str:
-    """The packages of this process, one `name==version` a line, as pip reads it."""
+    """The packages of this process, one `name==version` a line, as pip reads it. Looked up once: it takes a while."""
     found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
     return "\n".join(f"{name}=={number}" for name, number in sorted(found.items())) + "\n"
 
@@ -91,7 +98,7 @@ def _packages(environment: str) -> dict[str, str]:
 
 def code_version() -> str:
     """The package's version with a digest of its source, which changes with any line of it."""
-    package = Path(estimators.__file__).parent
+    package = ESTIMATORS.parent
     source = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         source.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
@@ -104,17 +111,18 @@ def _run_name(candidate: Candidate) -> str:
     return candidate.request_id if recalibrates else f"retrain {candidate.request_id}"
 
 
-class _Training(PandasDataset):
+def _shown(training: pd.DataFrame, data_digest: str) -> PandasDataset:
     """Training data as MLflow shows them. Types are read off the columns; MLflow would look at each value."""
+    from mlflow.data import pandas_dataset
+    from mlflow.types import ColSpec, Schema
 
-    @classmethod
-    def of(cls, training: pd.DataFrame, data_digest: str) -> _Training:
-        told = mlflow.data.pandas_dataset.from_pandas(training.iloc[:0], digest=data_digest)
-        return cls(training, told.source, targets="label", name="bookings", digest=data_digest)
+    class Training(pandas_dataset.PandasDataset):
+        @cached_property
+        def schema(self) -> Schema:
+            return Schema([ColSpec(_kind(dtype), str(name), required=False) for name, dtype in self.df.dtypes.items()])
 
-    @cached_property
-    def schema(self) -> Schema:
-        return Schema([ColSpec(_kind(dtype), str(name), required=False) for name, dtype in self.df.dtypes.items()])
+    told = pandas_dataset.from_pandas(training.iloc[:0], digest=data_digest)
+    return Training(training, told.source, targets="label", name="bookings", digest=data_digest)
 
 
 def _kind(dtype: Any) -> str:
@@ -150,16 +158,26 @@ class MlflowRegistry:
         self._place = re.sub("//[^/@]*@", "//", tracking_uri)  # without a password, for messages
         for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
-        mlflow.set_tracking_uri(tracking_uri)
         self._load_cached = lru_cache(maxsize=4)(self._load)
 
+    @property
+    def _mlflow(self) -> Any:
+        """MLflow itself, pointed at this store: it knows one at a time, whoever set it last."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self._uri)
+        return mlflow
+
     @cached_property
-    def _client(self) -> mlflow.MlflowClient:
+    def _client(self) -> MlflowClient:
         """Made at its first use: on a database that opens it, which may fail."""
-        return mlflow.MlflowClient(self._uri)
+        client: MlflowClient = self._mlflow.MlflowClient(self._uri)
+        return client
 
     @contextmanager
     def _reach(self, doing: str) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
         try:
             yield
         except MlflowException as error:
@@ -218,29 +236,29 @@ class MlflowRegistry:
         }
         with (
             tempfile.TemporaryDirectory() as folder,
-            mlflow.start_run(experiment_id=self._experiment(), run_name=_run_name(candidate), tags=tags) as run,
+            self._mlflow.start_run(experiment_id=self._experiment(), run_name=_run_name(candidate), tags=tags) as run,
         ):
-            mlflow.log_params({**candidate.parameters, "code_version": code_version()})
-            mlflow.log_metrics(dict(candidate.metrics))
+            self._mlflow.log_params({**candidate.parameters, "code_version": code_version()})
+            self._mlflow.log_metrics(dict(candidate.metrics))
             self._log_contest(candidate.contest)
             training = Path(folder) / "training.parquet"
             candidate.training.to_parquet(training, index=False)
-            mlflow.log_artifact(str(training), "data")
-            mlflow.log_input(_Training.of(candidate.training, data_digest), context="training")
-            mlflow.log_text("\n".join(candidate.reasons), "gate.txt")
-            mlflow.log_text(environment(), "environment.txt")
+            self._mlflow.log_artifact(str(training), "data")
+            self._mlflow.log_input(_shown(candidate.training, data_digest), context="training")
+            self._mlflow.log_text("\n".join(candidate.reasons), "gate.txt")
+            self._mlflow.log_text(environment(), "environment.txt")
             if candidate.backtest is not None:
                 judged = Path(folder) / "backtest.skops"
                 skops.io.dump(candidate.backtest.pipeline, judged)
-                mlflow.log_artifact(str(judged), "backtest")
+                self._mlflow.log_artifact(str(judged), "backtest")
             card = self._card(candidate, data_digest)
             if card is not None:
-                mlflow.log_text(card, "model_card.md")
+                self._mlflow.log_text(card, "model_card.md")
             for name, picture in candidate.pictures.items():
                 drawn = Path(folder) / name
                 drawn.write_bytes(picture)
-                mlflow.log_artifact(str(drawn), "pictures")
-            info = mlflow.sklearn.log_model(
+                self._mlflow.log_artifact(str(drawn), "pictures")
+            info = self._mlflow.sklearn.log_model(
                 candidate.model.pipeline,
                 name="model",
                 signature=signature(candidate.model.features),
@@ -264,19 +282,19 @@ class MlflowRegistry:
         """Recipes side by side under the run that tried them, in MLflow's own way: nested runs."""
         for one in contest:
             tags = {"recipe": one.recipe}
-            with mlflow.start_run(experiment_id=self._experiment(), run_name=one.recipe, nested=True, tags=tags):
-                mlflow.log_params(dict(one.parameters))
-                mlflow.log_metrics(dict(one.metrics))
+            with self._mlflow.start_run(experiment_id=self._experiment(), run_name=one.recipe, nested=True, tags=tags):
+                self._mlflow.log_params(dict(one.parameters))
+                self._mlflow.log_metrics(dict(one.metrics))
 
     def log_refusal(self, request_id: str, reasons: Sequence[str], contest: Sequence[Contestant]) -> None:
         os.environ.pop("MLFLOW_RUN_ID", None)
         tags = {"request_id": request_id, "outcome": "refused"}
         with (
             self._reach(f"keeping the backtest of request {request_id}"),
-            mlflow.start_run(experiment_id=self._experiment(), run_name=f"refused {request_id}", tags=tags),
+            self._mlflow.start_run(experiment_id=self._experiment(), run_name=f"refused {request_id}", tags=tags),
         ):
             self._log_contest(contest)
-            mlflow.log_text("\n".join(reasons), "gate.txt")
+            self._mlflow.log_text("\n".join(reasons), "gate.txt")
 
     @staticmethod
     def _code(candidate: Candidate, folder: Path) -> list[str] | None:
@@ -287,7 +305,7 @@ class MlflowRegistry:
         package = folder / "cancellations"
         package.mkdir()
         (package / "__init__.py").write_text("")
-        shutil.copy(estimators.__file__, package)
+        shutil.copy(ESTIMATORS, package)
         return [str(package)]
 
     @staticmethod
@@ -337,7 +355,7 @@ class MlflowRegistry:
         from skops.io.exceptions import UntrustedTypesFoundException
 
         with self._reach(f"loading version {version}"):
-            folder = Path(mlflow.artifacts.download_artifacts(f"models:/{self._name}/{version}"))
+            folder = Path(self._mlflow.artifacts.download_artifacts(f"models:/{self._name}/{version}"))
         artifact = folder / "model.skops"
         if not artifact.exists():
             raise BadInput(f"version {version} has no model.skops in {folder}; it was not registered by this project")
@@ -372,7 +390,7 @@ class MlflowRegistry:
 
     def _file(self, version: str, name: str) -> Path:
         with self._reach(f"reading {name} of version {version}"):
-            return Path(mlflow.artifacts.download_artifacts(f"models:/{self._name}/{version}/extra_files/{name}"))
+            return Path(self._mlflow.artifacts.download_artifacts(f"models:/{self._name}/{version}/extra_files/{name}"))
 
     def reference(self, version: str) -> pd.DataFrame:
         return pd.read_parquet(self._file(version, "reference.parquet"))
@@ -380,7 +398,9 @@ class MlflowRegistry:
     def training(self, version: str) -> pd.DataFrame:
         with self._reach(f"reading the training data of version {version}"):
             run = self._run_of(self._client.get_model_version(self._name, version))
-            path = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="data/training.parquet")
+            path = self._mlflow.artifacts.download_artifacts(
+                run_id=run.info.run_id, artifact_path="data/training.parquet"
+            )
         return pd.read_parquet(path)
 
     def parameters(self, version: str) -> dict[str, str]:
@@ -392,7 +412,7 @@ class MlflowRegistry:
             return Environment(code_version(), _packages(environment()))
         with self._reach(f"reading the environment of version {version}"):
             run = self._run_of(self._client.get_model_version(self._name, version))
-            text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/environment.txt")
+            text = self._mlflow.artifacts.load_text(f"{run.info.artifact_uri}/environment.txt")
         return Environment(run.data.params.get("code_version", ""), _packages(text))
 
     def digest(self, training: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+from once import Once
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from cancellations.store import SqlStore, open_store, upgrade
@@ -24,6 +25,13 @@ from cancellations.store import SqlStore, open_store, upgrade
 # A busy machine is no failure: what takes long is seen by its durations.
 settings.register_profile("patient", deadline=None, max_examples=40)
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """What is made once in a run, whatever the number of its workers."""
+    own = tmp_path_factory.getbasetemp()
+    return Once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 def _execute(server: URL, statement: str) -> None:

@@ -6,7 +6,7 @@ became of earlier bookings, so a booking gets the same features whenever they ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,9 +179,7 @@ def build(reservations: pd.DataFrame, past: Past, rule: LabelRule, extras: Seque
         matured_on=tallied["arrival_on"] + pd.Timedelta(days=rule.record_days),
         cancelled=tallied["bookings"].where(tallied["lag"].between(0, rule.record_days), 0),
     )
-    everyone = _running(matured, ALL)
-    agents = _record(reservations, everyone, _running(matured, AGENT), AGENT)
-    companies = _record(reservations, everyone, _running(matured, COMPANY), COMPANY)
+    agents, companies = _records(reservations, matured, (AGENT, COMPANY))
     out["agent_cancel_rate"] = agents["rate"]
     out["agent_bookings"] = np.log1p(agents["bookings"])
     out["company_cancel_rate"] = companies["rate"]
@@ -194,32 +192,23 @@ def build(reservations: pd.DataFrame, past: Past, rule: LabelRule, extras: Seque
     return out[list(CORE.extended(extras).names)]
 
 
-def _record(reservations: pd.DataFrame, everyone: pd.DataFrame, own: pd.DataFrame, kind: str) -> pd.DataFrame:
+def _records(reservations: pd.DataFrame, matured: pd.DataFrame, kinds: Sequence[str]) -> Iterator[pd.DataFrame]:
     """Cancellation rate and count of matured bookings per agent or company, as of the day before each booking.
 
-    `everyone` and `own`: running sums as `_running` gives them, over all bookings and by agent or company.
     Missing keys have no record: their rate is missing, their count 0.
     """
-    asked = pd.DataFrame(
-        {
-            "order": np.arange(len(reservations)),
-            "booked_on": reservations["booked_on"].to_numpy(),
-            "key": reservations[kind].astype(object).to_numpy(),
-            "everyone": "",
-        }
-    ).sort_values("booked_on", kind="stable")
-    asked = _as_of(asked, everyone, "everyone", "all_")
-    asked = _as_of(asked, own, "key", "own_")
-    prior = asked["all_cancelled"] / asked["all_bookings"].where(asked["all_bookings"] > 0)
+    keys = {kind: reservations[kind].astype(object).to_numpy() for kind in kinds}
+    days = {"order": np.arange(len(reservations)), "booked_on": reservations["booked_on"].to_numpy(), "everyone": ""}
+    all_of_them = pd.DataFrame(days | keys).sort_values("booked_on", kind="stable")
+    all_of_them = _as_of(all_of_them, _running(matured, ALL), "everyone", "all_")
+    prior = all_of_them["all_cancelled"] / all_of_them["all_bookings"].where(all_of_them["all_bookings"] > 0)
     prior = prior.fillna(0.0)
-    rate = (asked["own_cancelled"] + SHRINKAGE * prior) / (asked["own_bookings"] + SHRINKAGE)
-    asked["rate"] = rate.where(asked["key"].notna())
-    asked["bookings"] = asked["own_bookings"].where(asked["key"].notna(), 0.0)
-    asked = asked.sort_values("order")
-    return pd.DataFrame(
-        {"rate": asked["rate"].to_numpy(), "bookings": asked["bookings"].to_numpy()},
-        index=reservations.index,
-    )
+    for kind in kinds:
+        asked = _as_of(all_of_them[["order", "booked_on", kind]], _running(matured, kind), kind, "own_")
+        rate = (asked["own_cancelled"] + SHRINKAGE * prior) / (asked["own_bookings"] + SHRINKAGE)
+        asked["rate"] = rate.where(asked[kind].notna())
+        asked["bookings"] = asked["own_bookings"].where(asked[kind].notna(), 0.0)
+        yield asked.sort_values("order")[["rate", "bookings"]].set_axis(reservations.index)
 
 
 def _on_the_books(reservations: pd.DataFrame, booked: pd.DataFrame) -> np.ndarray:

@@ -15,6 +15,7 @@ Result = TypeVar("Result")
 
 # What a child would spend five seconds on; installed modules alone, since the server knows no test's folder.
 PRELOADED = (
+    "cancellations.estimators",
     "cancellations.model",
     "cancellations.registry",
     "cancellations.sources.simulator",
@@ -27,6 +28,11 @@ PRELOADED = (
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
     "skops.io",
+    "sklearn.compose",
+    "sklearn.ensemble",
+    "sklearn.inspection",
+    "sklearn.pipeline",
+    "sklearn.preprocessing",
     "threadpoolctl",
 )
 AT_ONCE = min(os.cpu_count() or 1, 4)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from once import Once
 
 # Imported before the stack sets the environment: Prefect reads its own settings once, on import, and
 # tests of other folders must not find this stack's in them.
@@ -58,10 +59,13 @@ def crown_weak_champion(app: App, as_of: date) -> str:
 
 
 @contextmanager
-def house(folder: Path, given: Mapping[str, str]) -> Iterator[Open]:
-    """Starts it with settings from `given` alone, and leaves no process behind."""
+def house(folder: Path, once: Once, given: Mapping[str, str]) -> Iterator[Open]:
+    """Starts it with settings from `given` alone, and leaves no process behind.
+
+    On databases that have been migrated: how a stack comes up in an empty home is told elsewhere.
+    """
     before = psutil.Process().children(recursive=True)
-    stack = Stack(folder / "home", PROJECT, print)
+    stack = Stack(once.home(folder / "home"), PROJECT, print)
     with pytest.MonkeyPatch.context() as patch:
         for name in [n for n in os.environ if n.startswith(("CANCELLATIONS_", "PREFECT_", "MLFLOW_"))]:
             patch.delenv(name)

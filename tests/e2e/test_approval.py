@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import pytest
 from house import Open, crown_weak_champion, house
+from once import Once
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import SetStateStatus
@@ -156,8 +157,8 @@ class Hotel:
 
 
 @pytest.fixture(scope="module")
-def hotel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hotel]:
-    with house(tmp_path_factory.mktemp("approval"), SETTINGS) as opened:
+def hotel(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iterator[Hotel]:
+    with house(tmp_path_factory.mktemp("approval"), once, SETTINGS) as opened:
         app = opened.app
         app.ingest(Simulator(FIRST_BOOKING, DAYS, SEED, max_lead_days=LONGEST_LEAD), until=TODAY)
         weak = crown_weak_champion(app, CHAMPION_TRAINED)

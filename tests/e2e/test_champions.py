@@ -20,6 +20,7 @@ from email.message import EmailMessage
 import pandas as pd
 import pytest
 from house import Open, crown_weak_champion, house
+from once import Once
 from prefect.client.schemas.objects import FlowRun
 from stage import public_table
 
@@ -102,12 +103,12 @@ def trials(opened: Open) -> list[Trial]:
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+def life(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iterator[Life]:
     folder = tmp_path_factory.mktemp("promotion")
     file = folder / "bookings.parquet"
     made = simulate(FIRST_BOOKING, (ROLLED_BACK - FIRST_BOOKING).days + 1, SEED, scale=HOTELS)
     public_table(made[(made["arrival_on"] - made["booked_on"]).dt.days <= LONGEST_LEAD]).to_parquet(file, index=False)
-    with house(folder, SETTINGS) as opened:
+    with house(folder, once, SETTINGS) as opened:
         app, server = opened.app, opened.server
 
         def load(after: date | None, until: date) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from once import Once
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Completed, Crashed
-from prefect.testing.utilities import prefect_test_harness
+from prefect_api import prefect_api
 
 from cancellations.domain.events import ChampionChanged, Channel, DriftDetected, Message, OutcomesArrived
 from cancellations.errors import ServiceDown
@@ -27,8 +28,8 @@ PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")
-def prefect() -> Iterator[SyncPrefectClient]:
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+def prefect(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iterator[SyncPrefectClient]:
+    with prefect_api(tmp_path_factory.mktemp("prefect"), once) as client:
         yield client
 
 

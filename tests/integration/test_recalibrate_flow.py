@@ -8,7 +8,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from once import Once
+from prefect_api import prefect_api
 
 from cancellations import settings
 from cancellations.bootstrap import prepare
@@ -35,10 +36,12 @@ def test_off_it_says_so_and_touches_nothing(home: Path) -> None:
     assert not home.exists()
 
 
-def test_on_a_home_without_a_champion_is_refused_with_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_home_without_a_champion_is_refused_with_a_sentence(
+    home: Path, tmp_path: Path, once: Once, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CANCELLATIONS_RECALIBRATION__ENABLED", "true")
     prepare(settings.load())
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_api(tmp_path, once):
         ended = recalibrate(DAY, return_state=True)
     application().store.close()
     assert (ended.name, ended.is_completed()) == ("Refused", True)

@@ -15,11 +15,12 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+from once import Once
 from prefect import Flow
 from prefect.artifacts import Artifact
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.flows import load_flow_from_entrypoint
-from prefect.testing.utilities import prefect_test_harness
+from prefect_api import prefect_api
 from threadpoolctl import threadpool_limits
 
 from cancellations import settings
@@ -105,8 +106,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def prefect() -> Iterator[SyncPrefectClient]:
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+def prefect(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iterator[SyncPrefectClient]:
+    with prefect_api(tmp_path_factory.mktemp("prefect"), once) as client:
         yield client
 
 

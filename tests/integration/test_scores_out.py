@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from aiosmtpd.controller import Controller
+from once import Once
 from sqlalchemy import URL, NullPool, create_engine, inspect, make_url, text
 
 from cancellations import settings
@@ -466,16 +467,15 @@ def test_the_deployment_and_a_person_publish_the_same(run: Run, app: App, monkey
 
 
 def test_the_flow_shows_tables_and_picture_and_writes_what_a_person_would(
-    app: App, monkeypatch: pytest.MonkeyPatch
+    app: App, tmp_path: Path, once: Once, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect_api import prefect_api
 
     from flows import application
     from flows.outlook import outlook
 
     application.application.cache_clear()
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+    with prefect_api(tmp_path, once) as client:
         outlook(as_of=DAY)
         shown = {artifact.key: str(artifact.data) for artifact in client.read_artifacts()}
     application.application.cache_clear()

@@ -22,8 +22,9 @@ from monitoring.classifier import domain_classifier
 from monitoring.columns import clean, comparable, describe, obstacle, watched
 from monitoring.drift import column_signal
 from monitoring.performance import estimated_loss, realised
-from monitoring.plots import ReportPictures, found
+from monitoring.plots import ReportPictures
 from monitoring.report import EvidentlyMonitor
+from monitoring.report_plots import found
 from monitoring.volume import volume_signal
 
 

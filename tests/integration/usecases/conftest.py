@@ -1,4 +1,4 @@
-"""Worlds at three points of their story, and a contest; made once and copied for each test that wants one."""
+"""Worlds at three points of their story, and a contest; made once in a run, and copied for each test."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 from contest import candidate, enter
+from once import Once
 from threadpoolctl import threadpool_limits
-from world import FIRST, SECOND, Snapshot, World, registry
+from world import FIRST, SECOND, Snapshot, World, begin
 
 from cancellations.domain.promotion import Change
 from cancellations.domain.retraining import RequestState
 from cancellations.model import GradientBoosting
-from cancellations.store import SqlStore, open_store, upgrade
+from cancellations.store import SqlStore
+from monitoring.plots import ReportPictures
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,21 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    folder = tmp_path_factory.mktemp("story")
-    home, artifacts = folder / "home", folder / "artifacts"
-    home.mkdir()
-    url = f"sqlite:///{home / 'cancellations.db'}"
-    upgrade(url)
-    world = World(open_store(url), registry(f"sqlite:///{home / 'mlflow.db'}", artifacts))
-    world.registry.prepare()
+def story(once: Once) -> Story:
+    def tell(folder: Path) -> None:
+        home, artifacts = folder / "home", folder / "artifacts"
+        world = begin(home, artifacts, once)
+        world.ingest(until=SECOND)
+        Snapshot.of(home, artifacts, folder / "loaded")
+        champion = world.retrain(world.request(FIRST), trainer=GradientBoosting(), pictures=ReportPictures())
+        assert champion.state is RequestState.CANDIDATE
+        Snapshot.of(home, artifacts, folder / "trained")
+        assert world.retrain(world.request(SECOND)).state is RequestState.CANDIDATE
+        Snapshot.of(home, artifacts, folder / "challenged")
+        world.store.close()
 
-    world.ingest(until=SECOND)
-    loaded = Snapshot.of(home, artifacts, folder / "loaded")
-    assert world.retrain(world.request(FIRST), trainer=GradientBoosting()).state is RequestState.CANDIDATE
-    trained = Snapshot.of(home, artifacts, folder / "trained")
-    assert world.retrain(world.request(SECOND)).state is RequestState.CANDIDATE
-    challenged = Snapshot.of(home, artifacts, folder / "challenged")
-    world.store.close()
-    return Story(loaded, trained, challenged)
+    folder = once.folder("story", tell)
+    return Story(*(Snapshot(folder / point, folder / "artifacts") for point in ("loaded", "trained", "challenged")))
 
 
 @pytest.fixture
@@ -73,18 +73,17 @@ def challenged(story: Story, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def contested(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    folder = tmp_path_factory.mktemp("contest")
-    home, artifacts = folder / "home", folder / "artifacts"
-    home.mkdir()
-    url = f"sqlite:///{home / 'cancellations.db'}"
-    upgrade(url)
-    world = World(open_store(url), registry(f"sqlite:///{home / 'mlflow.db'}", artifacts))
-    world.registry.prepare()
-    first, *_ = [world.registry.register(candidate(f"made-{n}", seed=n)) for n in (1, 2, 3)]
-    enter(world, first)
-    world.store.close()
-    return Snapshot.of(home, artifacts, folder / "contested")
+def contested(once: Once) -> Snapshot:
+    def hold(folder: Path) -> None:
+        home, artifacts = folder / "home", folder / "artifacts"
+        world = begin(home, artifacts, once)
+        first, *_ = [world.registry.register(candidate(f"made-{n}", seed=n)) for n in (1, 2, 3)]
+        enter(world, first)
+        world.store.close()
+        Snapshot.of(home, artifacts, folder / "contested")
+
+    folder = once.folder("contest", hold)
+    return Snapshot(folder / "contested", folder / "artifacts")
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import mlflow.artifacts
 import numpy as np
 import pandas as pd
 import pytest
-from world import DAYS, FIRST, POLICY, SECOND, START, WEEK, Snapshot, World, registry
+from once import Once
+from world import DAYS, FIRST, POLICY, SECOND, START, WEEK, Snapshot, World, begin
 
 from cancellations.domain.features import CORE, FEATURES
 from cancellations.domain.in_flight import InFlightPolicy
@@ -25,7 +26,6 @@ from cancellations.ports import SourceBatch, Undated
 from cancellations.registry import signature
 from cancellations.settings import MonitorSettings
 from cancellations.sources.simulator import simulate
-from cancellations.store import open_store, upgrade
 from cancellations.usecases.monitor import Rhythm, monitor
 from cancellations.usecases.point_in_time import as_scored, booking_time
 from monitoring.report import EvidentlyMonitor
@@ -103,14 +103,10 @@ def open_bookings(world: World) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def declared_home(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+def declared_home(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Snapshot:
     folder = tmp_path_factory.mktemp("declared")
     home, artifacts = folder / "home", folder / "artifacts"
-    home.mkdir()
-    url = f"sqlite:///{home / 'cancellations.db'}"
-    upgrade(url)
-    world = World(open_store(url), registry(f"sqlite:///{home / 'mlflow.db'}", artifacts))
-    world.registry.prepare()
+    world = begin(home, artifacts, once)
     world.ingest(until=SECOND, source=Declaring(bookings()))
     assert world.retrain(world.request(FIRST), trainer=GradientBoosting()).state is RequestState.CANDIDATE
     world.store.close()
@@ -238,9 +234,9 @@ def features_of(world: World, reservations: pd.DataFrame) -> pd.DataFrame:
 def test_training_and_scoring_give_a_booking_the_same_features_before_and_after_it_was_scored(declared: World) -> None:
     rows = open_bookings(declared)
     before = features_of(declared, rows)
-    declared.score(until=SECOND - timedelta(days=7), chunk_rows=97)
+    declared.score(until=SECOND - timedelta(days=7), chunk_rows=491)
     half = features_of(declared, rows)
-    declared.score(until=SECOND, chunk_rows=97)
+    declared.score(until=SECOND, chunk_rows=491)
     after = features_of(declared, rows)
     pd.testing.assert_frame_equal(half, before)
     pd.testing.assert_frame_equal(after, before)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from world import POLICY, SECOND, CutOff, GivenMonitor, PowerCut, QuickTrainer, Snapshot, World, registry
+from once import Once
+from world import POLICY, SECOND, CutOff, GivenMonitor, PowerCut, QuickTrainer, Snapshot, World, begin
 
 from cancellations.domain.comparison import log_loss
 from cancellations.domain.events import Channel
@@ -22,7 +23,6 @@ from cancellations.domain.retraining import Action, RetrainPolicy
 from cancellations.errors import NotEnoughData, Refused
 from cancellations.model import GradientBoosting
 from cancellations.sources.simulator import Drift, DriftKind, Simulator
-from cancellations.store import open_store, upgrade
 from cancellations.usecases.recalibrate import Recalibration, recalibrate
 from cancellations.usecases.reproduce import reproduce
 
@@ -38,14 +38,10 @@ def simulator() -> Simulator:
 
 
 @pytest.fixture(scope="module")
-def changed_terms(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+def changed_terms(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Snapshot:
     folder = tmp_path_factory.mktemp("terms")
     home, artifacts = folder / "home", folder / "artifacts"
-    home.mkdir()
-    url = f"sqlite:///{home / 'cancellations.db'}"
-    upgrade(url)
-    world = World(open_store(url), registry(f"sqlite:///{home / 'mlflow.db'}", artifacts))
-    world.registry.prepare()
+    world = begin(home, artifacts, once)
     world.ingest(until=TODAY, source=simulator())
     world.retrain(world.request(TRAINED), trainer=GradientBoosting())
     world.score(TODAY)

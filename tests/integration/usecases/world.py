@@ -14,8 +14,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
+from once import Once
 
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
@@ -46,7 +48,7 @@ from cancellations.ports import (
 )
 from cancellations.registry import MlflowRegistry
 from cancellations.sources.simulator import Simulator
-from cancellations.store import SqlStore, open_store
+from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.tables import arms
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.deliver import Delivered, deliver
@@ -80,6 +82,16 @@ POLICY = TrainingPolicy(
 # Few resamples: what the intervals are is told elsewhere.
 EVALUATOR = GroupBootstrap(resamples=20)
 PATIENCE = timedelta(minutes=3)
+
+
+class Unseen(ReportPictures):
+    """Of a retrain that nobody looks at: to draw what its version is worth takes longer than to fit it."""
+
+    def version(self, *told: object) -> bytes:
+        return b"nobody looks"
+
+
+UNSEEN = Unseen()
 
 
 def simulator(days: int = DAYS) -> Simulator:
@@ -314,10 +326,11 @@ class World:
         trainer: Trainer | None = None,
         policy: TrainingPolicy = POLICY,
         owner: str = "worker",
+        pictures: Pictures = UNSEEN,
         **instead: Any,
     ) -> RetrainRequest:
         adapters: dict[str, Any] = {"store": self.store, "registry": self.registry, "clock": self.clock}
-        tools = Tools(trainer or self.trainer, EVALUATOR, ReportPictures())
+        tools = Tools(trainer or self.trainer, EVALUATOR, pictures)
         return retrain(request.request_id, tools=tools, policy=policy, owner=owner, **(adapters | instead))
 
     def monitor(
@@ -532,7 +545,19 @@ class World:
 
 def registry(uri: str, artifacts: Path | None = None, trusted: Sequence[str] = TRUSTED_TYPES) -> MlflowRegistry:
     root = None if artifacts is None else str(artifacts)
+    mlflow.set_tracking_uri(uri)  # for tests that ask MLflow itself
     return MlflowRegistry(uri, name="cancellations", artifact_root=root, ui="", restore=Model, trusted=trusted)
+
+
+def begin(home: Path, artifacts: Path, once: Once) -> World:
+    """An empty world in a new folder."""
+    home.mkdir()
+    once.mlflow(home / "mlflow.db")
+    url = f"sqlite:///{home / 'cancellations.db'}"
+    upgrade(url)
+    world = World(open_store(url), registry(f"sqlite:///{home / 'mlflow.db'}", artifacts))
+    world.registry.prepare()
+    return world
 
 
 @dataclass(frozen=True)
