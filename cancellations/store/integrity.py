@@ -36,7 +36,7 @@ class Database:
 
     def revision(self) -> tuple[str | None, str]:
         """The revision of the database, None where it has no schema, and this version's."""
-        return schema.revision(self._url), schema.head()
+        return schema.revision(self._url), schema.HEAD
 
     def check(self) -> list[Finding]:
         """Everything that is not as it should be; changes nothing. Contents are looked at in a right schema only."""

@@ -10,20 +10,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, NullPool, inspect
+from sqlalchemy import URL, Connection, NullPool, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from cancellations.errors import BadInput
 from cancellations.store.engine import BUSY_SECONDS, connect, parse, require_writable, sqlite_file, translated
 from cancellations.store.tables import metadata, scores
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# This version's revision, written down so that whoever finds it in a database need not ask alembic.
+HEAD = "0005"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any fixed number serves: it only tells our migrations from other users of the server's advisory locks.
 _MIGRATION_LOCK = 5_124_907
@@ -35,6 +35,8 @@ def upgrade(url: str) -> tuple[str | None, str]:
     Returns the revisions before and after. All or nothing; a second process waits, and then finds
     nothing to do. Raises `BadInput` when a newer version wrote the database.
     """
+    from alembic import command
+
     parsed = parse(url)
     path = sqlite_file(parsed)
     if path is not None:
@@ -49,7 +51,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
         before = _current(connection)
         _require_known(before, parsed)
         command.upgrade(_config(connection), "head")
-        return before, head()
+        return before, HEAD
 
 
 def revision(url: str) -> str | None:
@@ -59,6 +61,9 @@ def revision(url: str) -> str | None:
 
 def check(url: str) -> list[str]:
     """Differences between a database and the tables and the view of this version; empty when there is none."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
     with _reading(parse(url)) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         differences = [_told(difference) for difference in compare_metadata(context, metadata)]
@@ -88,11 +93,11 @@ def require_current(url: URL) -> None:
     if path is not None and path.parent.is_dir():
         require_writable(path)
     found = _revision(url)
-    _require_known(found, url)
-    if found != head():
+    if found != HEAD:
+        _require_known(found, url)
         where = path or url.render_as_string(hide_password=True)
         state = f"the schema of an earlier version ({found})" if found else "no schema yet"
-        raise BadInput(f"The store at {where} has {state}. Run `cancellations init` to bring it to {head()}.")
+        raise BadInput(f"The store at {where} has {state}. Run `cancellations init` to bring it to {HEAD}.")
 
 
 @contextmanager
@@ -142,26 +147,25 @@ def _revision(url: URL) -> str | None:
 
 
 def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
 def _config(connection: Connection | None = None) -> Config:
+    from alembic.config import Config
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
 
 
-def head() -> str:
-    """This version's revision."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None, "the package lacks its migrations"
-    return head
-
-
 def _require_known(found: str | None, url: URL) -> None:
+    from alembic.script import ScriptDirectory
+
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found is not None and found not in known:
         raise BadInput(
             f"The store at {url.render_as_string(hide_password=True)} was written by a newer version of the project"
-            f" (schema {found}; this one knows up to {head()}). Install that version, or choose another home folder."
+            f" (schema {found}; this one knows up to {HEAD}). Install that version, or choose another home folder."
         )

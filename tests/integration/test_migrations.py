@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine, inspect, make_url, text
 
 from cancellations.domain import reservation
 from cancellations.domain.promotion import Change, Standing
 from cancellations.errors import BadInput, ServiceDown
 from cancellations.ports import LoadCounts, LoadState, QuarantineState
-from cancellations.store import Database, SqlStore, check, open_store, revision, upgrade
+from cancellations.store import Database, SqlStore, check, open_store, revision, schema, upgrade
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 PROJECT = Path(__file__).parents[2]
@@ -65,6 +66,10 @@ def shape(store_url: str) -> dict[str, tuple[object, ...]]:
         )
         for name in [*seen.get_table_names(), *seen.get_view_names()]
     }
+
+
+def test_the_revision_that_is_written_down_is_the_last_migration() -> None:
+    assert ScriptDirectory(str(schema.MIGRATIONS)).get_current_head() == schema.HEAD
 
 
 def test_an_empty_database_comes_to_the_present_schema_once(store_url: str) -> None:

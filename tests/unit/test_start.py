@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 FLOWS = sorted(f"flows.{path.stem}" for path in (Path(__file__).resolve().parents[2] / "flows").glob("[a-z]*.py"))
-# Each costs half a second or more to import; who draws, fits, compares or asks the registry waits for it then.
-HEAVY = ("dask", "evidently", "matplotlib", "mlflow", "scipy", "sklearn", "skops")
+# Each costs a fifth of a second or more to import; who draws, fits, compares or asks the registry waits for it then.
+HEAVY = ("alembic", "dask", "evidently", "matplotlib", "mlflow", "scipy", "sklearn", "skops")
 
 # Ctrl-C comes just as the command line's modules begin to load.
 IMPATIENT = """
