@@ -1,8 +1,9 @@
-"""How often a break of the feed is seen on its first day, and how often an ordinary day is taken for one.
+"""How often the monitor is wrong: false alarms where nothing changed, and what it sees of planted changes, how late.
 
-Checks of a day's bookings, learned from the year before and anew each month, on real and simulated bookings:
-false alarms over all days, and planted breaks. Beside them Evidently's dataset-drift flag, by its
-own methods, on some of the same days.
+Days: checks of a day's bookings, learned from the year before and anew each month, on real and simulated bookings,
+with planted breaks of the feed. Windows: the weekly looks at a champion, each signal and the decision, on markets
+that go on as they were, on real bookings in their order and on each other's days, and on simulated markets with a
+planted drift. Beside them Evidently's dataset-drift flag, by its own methods, on some of the same days and windows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from benchmarks.figures import Figure, Options, Outcome, run
+from benchmarks.looks import DECISION, DRIFTS, FLAG, LOOKS_AFTER, Course, Market, courses, looks_at, shuffled
 from cancellations import settings
 from cancellations.bootstrap import locate
 from cancellations.domain.checks import CheckPolicy, Past, check, learn
@@ -27,7 +30,7 @@ from cancellations.domain.features import build, past_of
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.reservation import group_keys
 from cancellations.errors import BadInput
-from cancellations.replay.world import build_world
+from cancellations.replay.world import World, build_world
 from cancellations.sources.simulator import simulate
 from monitoring.drift import dataset_share
 
@@ -41,6 +44,21 @@ EVERY = 3
 EVIDENTLY_DAYS = 20
 EVIDENTLY_REFERENCE = 91
 REACH_SEEN, REACH_FALSE = 0.99, 1.0
+# Champions of the real file, each looked at once a week; and of simulated markets.
+FIRST_CHAMPION, LAST_CHAMPION, LOOKS = "2016-01-04", "2016-10-10", 16
+SHUFFLED, SHUFFLED_CHAMPION = 10, date(2016, 6, 6)
+MARKETS = 10
+WATCHED = (
+    "column drift",
+    "domain classifier",
+    "matured excess loss",
+    "calibration bias",
+    "in-flight cancellations",
+    "prediction drift",
+    "estimated loss",
+    "volume",
+)
+WEEKS_A_MONTH = 365.25 / 12 / 7
 
 Break = Callable[[pd.DataFrame], pd.DataFrame]
 # What a day's features look like when the feed breaks. The first ones can be seen on their first day; columns of
@@ -116,11 +134,14 @@ def measure(options: Options) -> Outcome:
     seeds = range(options.seed, options.seed + (1 if options.quick else 4))
     simulated = [_simulated(seed, quick=options.quick) for seed in seeds]
     figures = [*_figures("real", [real]), *_figures("simulated", simulated), *_evidently(real, options)]
+    figures += _windows(world, options)
     return Outcome(
         tuple(figures),
         f"Evidently's dataset-drift flag against the {EVIDENTLY_REFERENCE} days before",
         f"{found.locator.rsplit('/', 1)[-1]}, {len(real.days)} days; {len(simulated)} simulated markets of"
-        f" {len(simulated[0].days)} days",
+        f" {len(simulated[0].days)} days; windows: {len(_starts(options))} champions of the file as it is,"
+        f" {len(_seeds(options, SHUFFLED))} of its bookings on each other's days, {len(_seeds(options, MARKETS))}"
+        " simulated markets with each drift",
         repetitions=1,
         intervals="95 %: exact Poisson for rates, Wilson for shares; delays: median, 10th to 90th percentile",
     )
@@ -149,8 +170,7 @@ def _figures(kind: str, streams: list[Stream]) -> Iterator[Figure]:
                 for name, broken in IN_TIME.items():
                     within = (n for n in range(1, RUN.days + 1) if stream.failed(day, past, broken, since=n))
                     delays[name].append(next(within, RUN.days + 1))
-    low, high = (chi2.ppf(0.025, 2 * false) / 2 if false else 0.0), chi2.ppf(0.975, 2 * false + 2) / 2
-    rate, low, high = (value * 365 / days for value in (false, low, high))
+    rate, low, high = (value * 365 / days for value in (false, *_poisson(false)))
     yield Figure(f"{kind}: false alarms", rate, low, high, "a year", f"<= {REACH_FALSE:g}", high <= REACH_FALSE)
     for name in AT_ONCE:
         share = _share(seen[name])
@@ -175,6 +195,66 @@ def _evidently(stream: Stream, options: Options) -> Iterator[Figure]:
             share = dataset_share(before, change(stream.features.iloc[stream.rows(day, day)]), len(before))
             fired.append(share is not None and share >= 0.5)
         yield Figure(f"real: Evidently's flag, {name}", *_share(fired), f"of {len(chosen)} days")
+
+
+def _starts(options: Options) -> list[date]:
+    """Days on which champions of the real file are trained, four weeks apart."""
+    days = pd.date_range(FIRST_CHAMPION, LAST_CHAMPION, freq="28D")
+    return [day.date() for day in days[: 1 if options.quick else None]]
+
+
+def _seeds(options: Options, count: int) -> range:
+    return range(options.seed, options.seed + (1 if options.quick else count))
+
+
+def _windows(world: World, options: Options) -> Iterator[Figure]:
+    real = Market(world.history, world.built)
+    as_it_was = [looks_at(f"real {day}", real, day, LOOKS, options.seed) for day in _starts(options)]
+    yield from _false("real", as_it_was)
+    of_no_day = []
+    for seed in _seeds(options, SHUFFLED):
+        mixed = Market.of(shuffled(world.history, seed))
+        of_no_day.append(looks_at(f"shuffled {seed}", mixed, SHUFFLED_CHAMPION, LOOKS, seed))
+    yield from _false("shuffled", of_no_day)
+    chosen = list(DRIFTS)[:2] if options.quick else list(DRIFTS)
+    strengths = slice(2, 3) if options.quick else slice(0, 3)
+    planted = [(kind, strength) for kind in chosen for strength in tuple(DRIFTS[kind])[strengths]]
+    found = list(courses(_seeds(options, MARKETS), planted, workers=1 if options.quick else 2))
+    yield from _false("simulated", [course for course in found if course.kind is None])
+    for kind, strength in planted:
+        own = [course for course in found if (course.kind, course.strength) == (kind, strength)]
+        for signal in (DECISION, *WATCHED):
+            seen = [course.first(signal) for course in own]
+            yield Figure(f"{kind} x {strength:g}: {signal}", *_share([day is not None for day in seen]), "of markets")
+            in_time = [day for day in seen if day is not None]
+            if len(in_time) > len(seen) / 2:
+                days = [math.inf if day is None else day for day in seen]
+                ten, half, ninety = np.quantile(days, (0.1, 0.5, 0.9), method="inverted_cdf")
+                told = "days" if np.isfinite(ninety) else f"days; inf is after {LOOKS_AFTER * 7}"
+                yield Figure(f"{kind} x {strength:g}: {signal}, seen after", half, ten, ninety, told)
+        yield Figure(f"{kind} x {strength:g}: {FLAG}", *_share([course.flagged for course in own]), "of windows")
+
+
+def _false(kind: str, found: list[Course]) -> Iterator[Figure]:
+    """Alarms where nothing was planted, by the month: how often one begins, of the decision until its first."""
+    for signal in (DECISION, *WATCHED):
+        begun, weeks = 0, 0
+        for course in found:
+            told = course.told(signal)
+            if signal == DECISION:
+                # What follows a decision depends on it.
+                told = told[: told.index(True) + 1] if True in told else told
+            begun += sum(now and not before for before, now in pairwise([False, *told]))
+            weeks += len(told)
+        rate, low, high = (value * WEEKS_A_MONTH / weeks for value in (begun, *_poisson(begun)))
+        yield Figure(f"{kind}: {signal}, nothing planted", rate, low, high, "a month")
+    flagged = [course.flagged for course in found]
+    yield Figure(f"{kind}: {FLAG}, nothing planted", *_share(flagged), "of windows")
+
+
+def _poisson(count: int) -> tuple[float, float]:
+    """Exact 95 % bounds of what is expected, where so many were counted."""
+    return (float(chi2.ppf(0.025, 2 * count) / 2) if count else 0.0), float(chi2.ppf(0.975, 2 * count + 2) / 2)
 
 
 def _share(hits: list[bool]) -> tuple[float, float, float]:
