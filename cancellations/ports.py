@@ -743,6 +743,10 @@ class Registry(Protocol):
 
     def report_address(self, version: str, report_id: str) -> str | None: ...
 
+    def report_page(self, version: str, report_id: str) -> bytes | None:
+        """Evidently's page of a report, as `log_report` kept it; None where there is none."""
+        ...
+
 
 # --- monitor --------------------------------------------------------------------------------------
 
@@ -870,18 +874,24 @@ class Overview:
 
 @dataclass(frozen=True)
 class Letter:
-    """A mail before it is written: a message, what it is about, its picture, addresses for links."""
+    """A mail before it is written: a message, what it is about, its picture, addresses for links.
+
+    `page` is Evidently's page of the decision (HTML), where it asked for a retrain.
+    """
 
     message: Message
     decision: StoredDecision | None = None
     trial: Trial | None = None
     picture: bytes | None = None
     links: Mapping[str, str] = field(default_factory=dict)
+    page: bytes | None = None
 
 
 class Mailer(Protocol):
     def send(self, letter: Letter) -> None:
-        """Raises `ServiceDown` when the server can't be reached or refuses for now."""
+        """Returns when the mail has been taken for every reader, at once where its kind has none.
+
+        Raises `ServiceDown` when the server can't be reached or refuses for now."""
         ...
 
 

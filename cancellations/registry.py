@@ -446,6 +446,16 @@ class MlflowRegistry:
             for file in files:
                 self._client.log_artifact(run_id, str(file), place)
 
+    def report_page(self, version: str, report_id: str) -> bytes | None:
+        place = f"reports/{report_id}"
+        with self._reach(f"reading {place}"), tempfile.TemporaryDirectory() as folder:
+            run_id = self._run_of(self._client.get_model_version(self._name, version)).info.run_id
+            kept = [file.path for file in self._client.list_artifacts(run_id, place)]
+            page = next((path for path in kept if path.endswith("evidently.html")), None)
+            if page is None:
+                return None
+            return Path(self._client.download_artifacts(run_id, page, folder)).read_bytes()
+
     def version_address(self, version: str) -> str | None:
         return f"{self._ui}/#/models/{self._name}/versions/{version}" if self._ui else None
 

@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cancellations.domain.checks import CheckPolicy
+from cancellations.domain.events import OWNERS_MAILS, PREFIX
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import LabelRule
@@ -37,7 +38,29 @@ class Mail(BaseModel):
     password: str | None = Field(None, description="its password", repr=False)
     sender: str = Field("cancellations@localhost", description="From address")
     owners: list[str] = Field(["owners@localhost"], description="who gets drift reports")
+    readers: dict[str, list[str]] = Field(
+        {}, description="who gets mails of a kind in the owners' place; nobody: an empty list"
+    )
+    evidently_kib: int = Field(
+        3_000, ge=0, description="a drift's mail brings Evidently's page, zipped, up to this size; 0: never"
+    )
     timeout_seconds: float = Field(20.0, description="per connection; a hanging server must not hang a flow")
+
+    @field_validator("readers")
+    @classmethod
+    def _known_kinds(cls, readers: dict[str, list[str]]) -> dict[str, list[str]]:
+        unknown = sorted(set(readers) - set(OWNERS_MAILS))
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no kind of mail; the kinds: {', '.join(OWNERS_MAILS)}")
+        return readers
+
+    def readers_of(self, topic: str) -> list[str]:
+        """Who gets the mails of a topic."""
+        return self.readers.get(topic.removeprefix(PREFIX), self.owners)
+
+    def is_read(self, topic: str) -> bool:
+        """False of a kind whose mails somebody does not want."""
+        return self.readers.get(topic.removeprefix(PREFIX)) != []
 
     @property
     def is_set(self) -> bool:

@@ -22,6 +22,10 @@ def identity(*parts: object) -> str:
     return str(uuid.uuid5(_NAMESPACE, "\x1f".join(str(p) for p in parts)))
 
 
+# Of every topic.
+PREFIX = "cancellations."
+
+
 class Channel(StrEnum):
     """Where a message goes."""
 
@@ -254,6 +258,13 @@ FACTS: tuple[type[Fact], ...] = (
     OutcomesArrived,
     OutlookPublished,
 )
+
+
+# The readers of an outlook are named by its own setting.
+OWNERS_MAILS: tuple[str, ...] = tuple(
+    fact.topic.removeprefix(PREFIX) for fact in FACTS if Channel.MAIL in fact.channels and fact is not OutlookPublished
+)
+"""Kinds of mail that go to the owners, as settings name them."""
 
 
 def subject(message: Message) -> tuple[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
+import zipfile
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -11,7 +13,7 @@ from typing import cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from cancellations.domain.events import OutlookPublished
+from cancellations.domain.events import PREFIX, OutlookPublished
 from cancellations.domain.lines import column_lines, notable, one_line, signal_lines
 from cancellations.domain.promotion import Kind, Trial
 from cancellations.errors import BadInput
@@ -22,6 +24,7 @@ from cancellations.settings import Mail
 
 # More rows are a table that nobody reads on a phone; the report has all of them.
 COLUMNS_SHOWN = 8
+ATTACHED = "evidently.zip"
 
 _TEMPLATES = Environment(
     loader=PackageLoader("cancellations.mail"),
@@ -58,6 +61,7 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
     published = message.topic == OutlookPublished.topic
     subject = trial.kind.value if trial else "outlook" if published else "drift"
     cid = f"picture.{one_line(message.id)}@cancellations"
+    attached = _zipped(letter.page, mail.evidently_kib)
     context = {
         "words": said,
         "environment": one_line(environment),
@@ -72,14 +76,17 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
         # A mail is a place where people click: nothing but web addresses becomes a link.
         "links": {one_line(k): v for k, v in letter.links.items() if v.startswith(("http://", "https://"))},
         "cid": cid if letter.picture else None,
+        "attached": ATTACHED if attached else None,
         "message_id": one_line(message.id),
         "request_id": one_line(message.payload.get("request_id") or ""),
     }
     out = EmailMessage()
     out["Subject"] = one_line(f"[{environment}] {said.subject}" if environment else said.subject)
     out["From"] = _address(mail.sender, "CANCELLATIONS_MAIL__SENDER")
-    setting = "CANCELLATIONS_OUTLOOK__READERS" if published else "CANCELLATIONS_MAIL__OWNERS"
-    readers = message.payload["readers"] if published else mail.owners
+    own = message.topic.removeprefix(PREFIX) in mail.readers
+    setting = "CANCELLATIONS_MAIL__READERS" if own else "CANCELLATIONS_MAIL__OWNERS"
+    setting = "CANCELLATIONS_OUTLOOK__READERS" if published else setting
+    readers = message.payload["readers"] if published else mail.readers_of(message.topic)
     if not readers:
         raise BadInput(f"nobody would get this mail: {setting} is empty. Name at least one address.")
     out["To"] = [_address(reader, setting) for reader in readers]
@@ -102,7 +109,20 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
             disposition="inline",
             filename="trial.png" if trial else f"{subject}.png",
         )
+    if attached is not None:
+        out.add_attachment(attached, "application", "zip", filename=ATTACHED)
     return out
+
+
+def _zipped(page: bytes | None, most_kib: int) -> bytes | None:
+    """Evidently's page in an archive; None where there is none, or it is larger than a mail may be."""
+    if page is None or most_kib == 0:
+        return None
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        # One time for all: the same page is the same attachment, whenever its mail is sent again.
+        archive.writestr(zipfile.ZipInfo("evidently.html"), page, zipfile.ZIP_DEFLATED)
+    return out.getvalue() if out.tell() <= most_kib * 1024 else None
 
 
 def _address(text: str, setting: str) -> Address:

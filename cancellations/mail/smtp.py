@@ -29,12 +29,14 @@ class SmtpMailer:
     environment: str = ""
 
     def send(self, letter: Letter) -> None:
-        """Returns when the server has taken the mail for every owner.
+        """Returns when the server has taken the mail for every owner, at once where nobody reads its kind.
 
         Raises `ServiceDown` for whatever the server or the way to it says no with, a wrong password
         or address too: settings can be mended while the message waits. When it names owners that
         were refused, the others have the mail. Raises `BadInput` when the mail cannot be written.
         """
+        if not self.mail.is_read(letter.message.topic):
+            return
         message = write(letter, self.mail, self.environment)
         asked = len(message["To"].addresses)
         try:

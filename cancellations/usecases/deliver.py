@@ -128,7 +128,10 @@ def _letter(
     if trial is not None and trial.state is TrialState.AWAITING and trial.asked_by is not None:
         links["Answer in Prefect"] = run_address(trial.asked_by)
     links |= _links(message.payload, registry)
-    return Letter(message, decision, trial, picture, {k: v for k, v in links.items() if v is not None})
+    page: bytes | None = None
+    if decision is not None and decision.request_id is not None:
+        page = registry.report_page(decision.report.champion, decision.report_id)
+    return Letter(message, decision, trial, picture, {k: v for k, v in links.items() if v is not None}, page)
 
 
 def _links(payload: Mapping[str, object], registry: Registry) -> dict[str, str | None]:

@@ -156,6 +156,14 @@ def test_mailbox_starts_without_the_heavy_libraries() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "[]"
 
 
+def test_a_kind_that_nobody_reads_asks_no_server() -> None:
+    kind = LETTER.message.topic.removeprefix("cancellations.")
+    nobody = mail_to(free_port()).model_copy(update={"readers": {kind: []}})
+    SmtpMailer(nobody).send(LETTER)
+    with pytest.raises(ServiceDown):
+        SmtpMailer(nobody.model_copy(update={"readers": {}})).send(LETTER)
+
+
 # --- servers that say no --------------------------------------------------------------------------
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email import message_from_bytes
@@ -10,11 +12,14 @@ from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.events import (
     FACTS,
+    OWNERS_MAILS,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -480,6 +485,43 @@ def test_without_a_picture_nothing_points_at_one() -> None:
     mail = write(letter(), MAIL, "", NOW)
     assert "<img" not in part(mail, "html")
     assert [p.get_content_type() for p in mail.iter_parts()] == ["text/plain", "text/html"]
+
+
+def test_evidentlys_page_goes_along_zipped_and_both_parts_name_it() -> None:
+    page = b"<html>" + b"drift " * 10_000 + b"</html>"
+    sent = [write(replace(letter(FACT_EXAMPLES[0]), page=page), MAIL, "", NOW) for _ in range(2)]
+    (attached,) = sent[0].iter_attachments()
+    assert (attached.get_content_type(), attached.get_filename()) == ("application/zip", "evidently.zip")
+    with zipfile.ZipFile(io.BytesIO(attached.get_content())) as archive:
+        assert archive.namelist() == ["evidently.html"] and archive.read("evidently.html") == page
+    # Whoever gets a mail twice gets the same one.
+    assert next(iter(sent[1].iter_attachments())).get_content() == attached.get_content()
+    for kind in ("plain", "html"):
+        part = sent[0].get_body((kind,))
+        assert part is not None and "evidently.zip" in part.get_content()
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_page_that_is_too_large_stays_at_home_and_nothing_points_at_it(most: int) -> None:
+    page = np.random.default_rng(0).bytes(5_000)
+    small = MAIL.model_copy(update={"evidently_kib": most})
+    written = write(replace(letter(FACT_EXAMPLES[0]), page=page), small, "", NOW)
+    assert list(written.iter_attachments()) == []
+    assert "evidently.zip" not in written.as_string()
+
+
+def test_mails_of_a_kind_go_to_its_own_readers_and_all_others_to_the_owners() -> None:
+    routed = Mail(owners=["ada@hotel.example"], readers={"retrain.failed": ["it@hotel.example", "ops@hotel.example"]})
+    to = {fact.topic: write(letter(fact), routed, "", NOW)["To"] for fact in FACT_EXAMPLES}
+    assert to.pop(RetrainFailed.topic) == "it@hotel.example, ops@hotel.example"
+    assert set(to.values()) == {"ada@hotel.example"}
+
+
+def test_a_kind_that_no_mail_has_is_refused_with_those_there_are() -> None:
+    told = r"'trial.end' is no kind of mail; the kinds: drift\.detected, .*trial\.ended"
+    with pytest.raises(ValidationError, match=told):
+        Mail(readers={"trial.end": []})
+    assert {f"cancellations.{kind}" for kind in OWNERS_MAILS} == set(WORDING) - {OutlookPublished.topic}
 
 
 def test_a_message_that_cannot_be_written_says_why() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import socket
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -142,6 +144,9 @@ def test_event_and_mail_leave_once_and_the_mail_tells_the_decision(drifted: Worl
     assert [p.get_content_type() for p in read.walk()].count("image/png") == 1
     body = read.get_body(("plain",))
     assert body is not None and "matured excess loss" in body.get_content()
+    (attached,) = read.iter_attachments()
+    with zipfile.ZipFile(io.BytesIO(attached.get_content())) as archive:
+        assert archive.read("evidently.html") == b"<html>the page</html>"
     assert pending(drifted) == dead(drifted) == []
 
 
