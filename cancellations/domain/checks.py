@@ -53,13 +53,15 @@ class CheckPolicy:
     `chance`: of a day of the past to have as many odd bookings, below which they break a check; with 30 columns and
     three checks each that is once in 30 years where days are as thought. `constant_chance`: of a run of days to have
     one value for all. A day of fewer than `min_rows` groups of bookings says nothing, and nothing is said before
-    `min_days` days are there to learn from.
+    `min_days` days are there to learn from. A source may have stopped when no booking was made for `silent_days`
+    days, and for twice as long as ever in a year.
     """
 
     chance: float = 1e-6
     constant_chance: float = 1e-4
     min_rows: int = 10
     min_days: int = 56
+    silent_days: int = 2
 
 
 @dataclass(frozen=True)

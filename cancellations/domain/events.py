@@ -119,6 +119,21 @@ class DataBroken(Fact):
 
 
 @dataclass(frozen=True)
+class SourceSilent(Fact):
+    """No booking has been made since `since`, for `days` days, where the longest pause of a year was `longest`.
+
+    Told once for each silence, however long it lasts.
+    """
+
+    topic: ClassVar[str] = "cancellations.source.silent"
+    about: ClassVar[tuple[str, str]] = ("day", "since")
+    identified_by: ClassVar[tuple[str, ...]] = ("since",)
+    since: date
+    days: int
+    longest: int
+
+
+@dataclass(frozen=True)
 class ChallengerRegistered(Fact):
     """A request ended with a new version, which now stands beside the champion."""
 
@@ -249,6 +264,7 @@ FACTS: tuple[type[Fact], ...] = (
     RetrainDue,
     SignalAlarmed,
     DataBroken,
+    SourceSilent,
     ChallengerRegistered,
     RetrainRejected,
     RetrainFailed,

@@ -35,6 +35,32 @@ class Volume:
     silent_days: int
 
 
+@dataclass(frozen=True)
+class Silence:
+    """Days without a booking, up to and with a day, and the longest such pause of the year before."""
+
+    since: date
+    days: int
+    longest: int
+
+    def unusual(self, least_days: int) -> bool:
+        """Whether a source that is this quiet is likely to have stopped: twice as long as ever, and some days."""
+        return self.days >= max(least_days, 2 * self.longest, 1)
+
+
+def silence(daily: pd.Series, end: date) -> Silence | None:
+    """Of bookings by day, as `volume` takes them; None where there are less than eight weeks to learn from.
+
+    `since` is the last day with a booking.
+    """
+    days = daily.index[(daily.to_numpy() > 0) & (daily.index <= pd.Timestamp(end))]
+    if len(days) == 0 or (days[-1] - days[0]).days < BASE_WEEKS * WEEK:
+        return None
+    lately = days[days > days[-1] - pd.Timedelta(days=WEEK * MEMORY_WEEKS)]
+    pauses = np.diff(lately.to_numpy()).astype("timedelta64[D]").astype(int) - 1
+    return Silence(days[-1].date(), (pd.Timestamp(end) - days[-1]).days, int(pauses.max(initial=0)))
+
+
 def volume(daily: pd.Series, end: date) -> Volume | None:
     """Of bookings by day (index `datetime64`, days without one may be missing); None where history is too short."""
     if daily.empty:

@@ -23,6 +23,7 @@ from cancellations.domain.events import (
     RetrainFailed,
     RetrainRejected,
     SignalAlarmed,
+    SourceSilent,
     TrialEnded,
 )
 from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
@@ -66,6 +67,7 @@ def _stories() -> Mapping[str, Story]:
             None,
             None,
         ),
+        "source-silent": (SourceSilent(END - timedelta(days=4), 4, 1), None, None),
         "signal-alarmed": (
             SignalAlarmed(REPORT, "3", START, END, flying.name, flying.before, flying.after, quiet.decision.reasons),
             quiet,

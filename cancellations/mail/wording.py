@@ -26,6 +26,7 @@ from cancellations.domain.events import (
     RetrainFailed,
     RetrainRejected,
     SignalAlarmed,
+    SourceSilent,
     TrialEnded,
 )
 from cancellations.domain.lines import one_line
@@ -212,6 +213,40 @@ def _broken(story: Story) -> Words:
         ),
         (CHECK, STATUS, PAUSE),
     )
+
+
+def _silent(story: Story) -> Words:
+    fact = story.fact
+    days, longest = (_days(fact[name]) for name in ("days", "longest"))
+    usual = (
+        f"the longest pause of the year before was {longest}" if fact["longest"] else "no day of a year was without one"
+    )
+    return Words(
+        Tone.TROUBLE,
+        f"No bookings since {fact['since']}: {days} without one",
+        f"The last booking was made on {fact['since']}, {days} ago; {usual}.",
+        (
+            (
+                "How much it matters",
+                "New bookings have no score until they come in, and what is known of the others grows old:"
+                " cancellations that are not told look like guests who stay.",
+            ),
+            (
+                "Look here first",
+                "The export that brings the bookings: is it still written, and still put where this system reads it?",
+            ),
+            (
+                "What the system did",
+                "It goes on with what it has. Bookings that come later are loaded, and scored, as if they had come in"
+                " time. This is told once for each silence.",
+            ),
+        ),
+        (STATUS, PAUSE),
+    )
+
+
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
 
 
 def _registered(story: Story) -> Words:
@@ -581,6 +616,7 @@ WORDING: dict[str, Callable[[Story], Words]] = {
     RetrainDue.topic: _due,
     SignalAlarmed.topic: _alarmed,
     DataBroken.topic: _broken,
+    SourceSilent.topic: _silent,
     ChallengerRegistered.topic: _registered,
     RetrainRejected.topic: _rejected,
     RetrainFailed.topic: _failed,

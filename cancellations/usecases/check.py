@@ -8,9 +8,11 @@ from datetime import date, datetime, timedelta
 import pandas as pd
 
 from cancellations.domain.checks import MEMORY_DAYS, CheckPolicy, DayCheck, Past, check, learn
-from cancellations.domain.events import DataBroken
+from cancellations.domain.events import DataBroken, SourceSilent
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.reservation import group_keys
+from cancellations.domain.volume import MEMORY_DAYS as VOLUME_DAYS
+from cancellations.domain.volume import silence
 from cancellations.ports import Store, UnitOfWork
 from cancellations.usecases.point_in_time import as_scored
 
@@ -20,6 +22,8 @@ CATCH_UP = 28
 RUN_DAYS = 28
 # A break that has lasted so long is what the data are now: its days are learned from like others.
 BREAK_DAYS = 14
+# Bookings that ended longer ago are a history that somebody looks at, and no feed.
+ABANDONED_DAYS = 60
 
 
 def check_days(
@@ -29,8 +33,10 @@ def check_days(
 
     `until` is the day that counts as today, on which bookings still come in. Where no day was ever checked the last
     one alone is. A day that was checked stays as it was found. People are told of a day that fails a check which
-    the day before did not fail. Without history enough to learn from nothing is checked.
+    the day before did not fail, and of a source that has fallen silent. Without history enough to learn from nothing
+    is checked.
     """
+    _listen(store, until, policy, clock)
     with store.begin() as work:
         earlier = work.checks(limit=BREAK_DAYS + 1)
         booked = work.booked_span()
@@ -57,6 +63,20 @@ def check_days(
             checked.append(found)
         earlier = [found, *earlier]
     return tuple(checked)
+
+
+def _listen(store: Store, until: date, policy: CheckPolicy, clock: Callable[[], datetime]) -> None:
+    """Tells people, once, that no bookings come in any more."""
+    last = until - timedelta(days=1)
+    with store.begin() as work:
+        booked = work.booked_span()
+        if booked is None or not 0 < (last - booked[1]).days <= ABANDONED_DAYS:
+            return
+        quiet = silence(work.booked_days(booked[1] - timedelta(days=VOLUME_DAYS), last), last)
+        if quiet is None or not quiet.unusual(policy.silent_days):
+            return
+        work.add_messages(SourceSilent(quiet.since, quiet.days, quiet.longest).messages(), clock())
+        work.commit()
 
 
 def _learned(

@@ -14,6 +14,7 @@ from scipy.stats import betabinom
 
 from cancellations.domain.checks import Check, CheckPolicy, Finding, Record, check, learn
 from cancellations.domain.retraining import Action, RetrainHistory, RetrainPolicy, Signal, Verdict, decide_retrain
+from cancellations.domain.volume import silence
 
 POLICY = CheckPolicy()
 FIRST = pd.Timestamp("2016-01-01")
@@ -61,6 +62,34 @@ def last_day(world: World, change: Callable[[pd.DataFrame], pd.DataFrame]) -> tu
     past = learn(features[~today], booked_on[~today], groups[~today])
     changed = pd.concat([features[~today].tail(500), change(features[today].copy())])
     return check(changed, booked_on[changed.index], groups[changed.index], past, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "quiet", "unusual"),
+    [
+        ((), 1, False),  # a day is not yet two
+        ((), 2, True),
+        ((3,), 5, False),  # a small hotel has pauses of its own
+        ((3,), 6, True),
+        ((3, 9), 17, False),
+    ],
+)
+def test_a_silence_is_measured_by_the_longest_pause_of_the_year(
+    gaps: tuple[int, ...], quiet: int, unusual: bool
+) -> None:
+    days = pd.date_range("2015-01-05", periods=150)
+    silent = {days[20 + 40 * n + m] for n, gap in enumerate(gaps) for m in range(gap)}
+    daily = pd.Series({day: 0 if day in silent else 7 for day in days})
+    found = silence(daily, (days[-1] + pd.Timedelta(days=quiet)).date())
+    assert found is not None
+    assert (found.since, found.days, found.longest) == (days[-1].date(), quiet, max(gaps, default=0))
+    assert found.unusual(POLICY.silent_days) is unusual
+
+
+def test_of_a_short_history_no_silence_is_told() -> None:
+    days = pd.date_range("2015-01-05", periods=56)
+    assert silence(pd.Series(3, index=days), date(2015, 6, 1)) is None
+    assert silence(pd.Series(dtype="int64", index=pd.DatetimeIndex([])), date(2015, 6, 1)) is None
 
 
 def test_ordinary_days_pass(world: World) -> None:

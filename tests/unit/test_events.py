@@ -27,6 +27,7 @@ from cancellations.domain.events import (
     RetrainFailed,
     RetrainRejected,
     SignalAlarmed,
+    SourceSilent,
     TrialEnded,
     identity,
     subject,
@@ -40,6 +41,7 @@ EXAMPLES: tuple[Fact, ...] = (
     RetrainDue("request-7", "report-7", "1", START, END, REASONS),
     SignalAlarmed("report-7", "1", START, END, "in-flight cancellations", "35% predicted", "40% expected", REASONS),
     DataBroken(END, 120, REASONS),
+    SourceSilent(END, 4, 1),
     ChallengerRegistered("request-7", "2", "1", END, REASONS),
     RetrainRejected("request-7", "1", END, REASONS),
     RetrainFailed("request-7", None, END, REASONS),
@@ -54,6 +56,7 @@ SUBJECTS = {
     RetrainDue: ("request", "request-7"),
     SignalAlarmed: ("report", "report-7"),
     DataBroken: ("day", "2016-05-29"),
+    SourceSilent: ("day", "2016-05-29"),
     ChallengerRegistered: ("request", "request-7"),
     RetrainRejected: ("request", "request-7"),
     RetrainFailed: ("request", "request-7"),
@@ -69,6 +72,7 @@ WAYS = {
     RetrainDue: BY_BOTH,
     SignalAlarmed: BY_MAIL,
     DataBroken: BY_MAIL,
+    SourceSilent: BY_MAIL,
     ChallengerRegistered: BY_MAIL,
     RetrainRejected: BY_MAIL,
     RetrainFailed: BY_MAIL,
@@ -147,8 +151,9 @@ def test_whatever_differs_makes_another_fact_unless_it_is_named_by_less(fact: Fa
         assert seen.isdisjoint(changed) is (by_all or field.name in fact.identified_by), field.name
 
 
-def test_a_morning_has_one_mail_whatever_is_computed_anew() -> None:
-    assert {fact for fact in FACTS if fact.identified_by} == {OutlookPublished}
+def test_a_morning_and_a_silence_have_one_mail_whatever_is_computed_anew() -> None:
+    assert {fact for fact in FACTS if fact.identified_by} == {OutlookPublished, SourceSilent}
+    assert SourceSilent.identified_by == ("since",)
     assert OutlookPublished.identified_by == ("as_of", "environment")
 
 

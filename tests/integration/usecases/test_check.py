@@ -9,7 +9,7 @@ import pytest
 from world import FIRST, START, WEEK, CutOff, GivenMonitor, PowerCut, World
 
 from cancellations.domain.checks import Check, CheckPolicy, DayCheck, Finding
-from cancellations.domain.events import DataBroken, Message
+from cancellations.domain.events import DataBroken, Fact, Message, SourceSilent
 from cancellations.domain.retraining import Action, RetrainPolicy
 from cancellations.ports import Store
 from cancellations.usecases.check import BREAK_DAYS, check_days
@@ -36,9 +36,24 @@ def prices_gone(bookings: int) -> tuple[Finding, ...]:
     return (Finding("price", Check.MISSING, bookings, bookings, 0.001, 1e-30),)
 
 
-def told(world: World) -> list[Message]:
+def told(world: World, fact: type[Fact] = DataBroken) -> list[Message]:
     with world.store.begin() as work:
-        return [e.message for e in work.pending_messages() if e.message.topic == DataBroken.topic]
+        return [e.message for e in work.pending_messages() if e.message.topic == fact.topic]
+
+
+def test_a_source_that_falls_silent_is_told_once_and_an_old_history_is_no_source(loaded: World) -> None:
+    with loaded.store.begin() as work:
+        (last,) = {span[1] for span in [work.booked_span()] if span is not None}
+    longest = last + 3 * DAY
+    assert checked(loaded, longest - DAY) is not None
+    assert told(loaded, SourceSilent) == []
+    for day in (longest, longest + DAY, longest + WEEK):
+        checked(loaded, day)
+    (message,) = told(loaded, SourceSilent)
+    assert message.payload == {"since": str(last), "days": 2, "longest": 0}
+    loaded.ingest(until=last + 2 * WEEK, after=last)
+    checked(loaded, last + 2 * WEEK + 90 * DAY)
+    assert len(told(loaded, SourceSilent)) == 1
 
 
 def test_days_are_checked_in_their_order_and_once(loaded: World) -> None:
