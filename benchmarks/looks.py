@@ -43,7 +43,7 @@ RULE = LabelRule()
 BEGINS = date(2015, 1, 5)
 TRAINED = BEGINS + timedelta(days=364)
 WEEK = timedelta(days=7)
-LOOKS_BEFORE, LOOKS_AFTER = 4, 16
+LOOKS_BEFORE, LOOKS_AFTER = 4, 12
 STARTS = TRAINED + LOOKS_BEFORE * WEEK + timedelta(days=1)
 UNTIL = TRAINED + (LOOKS_BEFORE + LOOKS_AFTER) * WEEK
 REFERENCE_ROWS, WATCHED_ROWS = 5_000, 5_000
@@ -58,7 +58,8 @@ DRIFTS: Mapping[DriftKind, tuple[float, float, float]] = {
     DriftKind.FREE_CANCELLATION: (1.25, 1.75, 3.0),
     DriftKind.NEW_MARKET: (1.1, 1.3, 2.0),
 }
-# Evidently's own report costs more than all of our signals: it is asked of the fourth look after the change.
+# Evidently's own report costs more than all of our signals: it is asked of the fourth look after the change, of
+# undisturbed markets and of the strongest changes.
 FLAGGED = 4
 
 
@@ -67,7 +68,7 @@ class Course:
     """The looks at one champion: for each look the signals that alarmed, and whether a drift was confirmed.
 
     `market` is what it was a look at, `kind` and `strength` those of the change that began at `STARTS`, None of a
-    market that goes on as it was. `flagged`: Evidently's dataset flag at one look.
+    market that goes on as it was. `flagged`: Evidently's dataset flag at one look, None where it was not asked.
     """
 
     market: str
@@ -76,7 +77,7 @@ class Course:
     ends: tuple[date, ...]
     alarms: tuple[frozenset[str], ...]
     decided: tuple[bool, ...]
-    flagged: bool
+    flagged: bool | None
 
     def told(self, name: str) -> list[bool]:
         """At each look, whether a signal alarmed, or the decision found a drift confirmed."""
@@ -132,18 +133,19 @@ class Watched:
 
     def __init__(self, market: Market, champion: Champion, until: date, settings: MonitorSettings) -> None:
         self._market, self.champion, self._settings = market, champion, settings
-        self._scored = market.rows(champion.trained, until)
-        self._probability = champion.model.predict(market.built.iloc[self._scored])
+        self._probability = champion.model.predict(market.built.iloc[market.rows(date.min, until)])
         self._maturity = maturity(market.table, RULE)
         self._daily = market.table.groupby("booked_on").size()
 
     def observe(self, end: date) -> Observation:
         trained = self.champion.trained
         after = max(trained, end - timedelta(days=self._settings.window_days))
-        scored, window = self._market.rows(trained, end), self._market.rows(after, end)
-        known = self._known(self._market.table.iloc[: scored.stop], end)
-        since = known.iloc[scored.start :].assign(probability=self._probability[: scored.stop - scored.start])
-        ripe = (self._maturity.iloc[scored] <= pd.Timestamp(end)).to_numpy()
+        window, made = self._market.rows(after, end), self._market.rows(trained, end)
+        known = self._known(self._market.table.iloc[: made.stop], end)
+        known = known.assign(probability=self._probability[: made.stop])
+        # Bookings that were open when it was trained have its scores too; of those in flight only later ones count.
+        matured_on = self._maturity.iloc[: made.stop]
+        final = known[((matured_on > pd.Timestamp(trained)) & (matured_on <= pd.Timestamp(end))).to_numpy()]
         policy = InFlightPolicy(self._settings.in_flight_days, self._settings.in_flight_rows)
         return Observation(
             champion="1",
@@ -151,13 +153,13 @@ class Watched:
             end=end,
             reference=self.champion.reference,
             current=self._market.built.iloc[window],
-            probability=self._probability[window.start - scored.start : window.stop - scored.start],
-            matured_label=recorded_cancelled(since[ripe], end).astype(float),
-            matured_probability=since["probability"].to_numpy()[ripe],
-            matured_groups=group_keys(since[ripe]),
+            probability=self._probability[window],
+            matured_label=recorded_cancelled(final, end).astype(float),
+            matured_probability=final["probability"].to_numpy(),
+            matured_groups=group_keys(final),
             importance=self.champion.importance,
             reference_probability=self.champion.reference_probability,
-            in_flight=in_flight(since, known, RULE, end, policy),
+            in_flight=in_flight(known.iloc[made], known, RULE, end, policy),
             volume=volume(self._daily[: pd.Timestamp(end)], end),
         )
 
@@ -240,8 +242,11 @@ def _course(
         )
         decided.append(decide_retrain(signals[end], history, POLICY, end).action is Action.RETRAIN_DRIFT)
         evidence.append(evidence_of(signals[end]))
-    flagged = watched.observe(ends[-1] if len(ends) <= FLAGGED else ends[LOOKS_BEFORE + FLAGGED - 1])
-    share = dataset_share(flagged.reference, flagged.current, settings.sample_rows)
+    flagged: bool | None = None
+    if kind is None or strength == DRIFTS[kind][-1]:
+        seen = watched.observe(ends[min(len(ends), LOOKS_BEFORE + FLAGGED) - 1])
+        share = dataset_share(seen.reference, seen.current, settings.sample_rows)
+        flagged = share is not None and share >= 0.5
     return Course(
         market,
         kind,
@@ -249,7 +254,7 @@ def _course(
         tuple(ends),
         tuple(frozenset(s.name for s in signals[end] if s.verdict is Verdict.ALARM) for end in ends),
         tuple(decided),
-        share is not None and share >= 0.5,
+        flagged,
     )
 
 

@@ -46,8 +46,8 @@ EVIDENTLY_REFERENCE = 91
 REACH_SEEN, REACH_FALSE = 0.99, 1.0
 # Champions of the real file, each looked at once a week; and of simulated markets.
 FIRST_CHAMPION, LAST_CHAMPION, LOOKS = "2016-01-04", "2016-10-10", 16
-SHUFFLED, SHUFFLED_CHAMPION = 10, date(2016, 6, 6)
-MARKETS = 10
+SHUFFLED, SHUFFLED_CHAMPION = 6, date(2016, 6, 6)
+MARKETS = 8
 WATCHED = (
     "column drift",
     "domain classifier",
@@ -232,7 +232,9 @@ def _windows(world: World, options: Options) -> Iterator[Figure]:
                 ten, half, ninety = np.quantile(days, (0.1, 0.5, 0.9), method="inverted_cdf")
                 told = "days" if np.isfinite(ninety) else f"days; inf is after {LOOKS_AFTER * 7}"
                 yield Figure(f"{kind} x {strength:g}: {signal}, seen after", half, ten, ninety, told)
-        yield Figure(f"{kind} x {strength:g}: {FLAG}", *_share([course.flagged for course in own]), "of windows")
+        flagged = [course.flagged for course in own if course.flagged is not None]
+        if flagged:
+            yield Figure(f"{kind} x {strength:g}: {FLAG}", *_share(flagged), "of windows")
 
 
 def _false(kind: str, found: list[Course]) -> Iterator[Figure]:
@@ -248,7 +250,7 @@ def _false(kind: str, found: list[Course]) -> Iterator[Figure]:
             weeks += len(told)
         rate, low, high = (value * WEEKS_A_MONTH / weeks for value in (begun, *_poisson(begun)))
         yield Figure(f"{kind}: {signal}, nothing planted", rate, low, high, "a month")
-    flagged = [course.flagged for course in found]
+    flagged = [course.flagged for course in found if course.flagged is not None]
     yield Figure(f"{kind}: {FLAG}, nothing planted", *_share(flagged), "of windows")
 
 
