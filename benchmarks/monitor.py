@@ -221,20 +221,22 @@ def _windows(world: World, options: Options) -> Iterator[Figure]:
     planted = [(kind, strength) for kind in chosen for strength in tuple(DRIFTS[kind])[strengths]]
     found = list(courses(_seeds(options, MARKETS), planted, workers=1 if options.quick else 2))
     yield from _false("simulated", [course for course in found if course.kind is None])
-    for kind, strength in planted:
+    # What is seen of a change is worth as much as it is more than what is seen of none, in the same weeks.
+    for kind, strength in [(None, 1.0), *planted]:
         own = [course for course in found if (course.kind, course.strength) == (kind, strength)]
+        change = "no change" if kind is None else f"{kind} x {strength:g}"
         for signal in (DECISION, *WATCHED):
             seen = [course.first(signal) for course in own]
-            yield Figure(f"{kind} x {strength:g}: {signal}", *_share([day is not None for day in seen]), "of markets")
+            yield Figure(f"{change}: {signal}", *_share([day is not None for day in seen]), "of markets")
             in_time = [day for day in seen if day is not None]
             if len(in_time) > len(seen) / 2:
                 days = [math.inf if day is None else day for day in seen]
                 ten, half, ninety = np.quantile(days, (0.1, 0.5, 0.9), method="inverted_cdf")
                 told = "days" if np.isfinite(ninety) else f"days; inf is after {LOOKS_AFTER * 7}"
-                yield Figure(f"{kind} x {strength:g}: {signal}, seen after", half, ten, ninety, told)
+                yield Figure(f"{change}: {signal}, seen after", half, ten, ninety, told)
         flagged = [course.flagged for course in own if course.flagged is not None]
         if flagged:
-            yield Figure(f"{kind} x {strength:g}: {FLAG}", *_share(flagged), "of windows")
+            yield Figure(f"{change}: {FLAG}", *_share(flagged), "of windows")
 
 
 def _false(kind: str, found: list[Course]) -> Iterator[Figure]:
