@@ -110,7 +110,7 @@ class MonitorSettings(BaseModel):
         0.02, gt=0, description="log loss above the scores' own entropy, nats per matured booking"
     )
     in_flight: float = Field(
-        5.0, gt=0, description="standard errors that open bookings may be from their forecast; 5 is prudent"
+        5.0, gt=0, description="standard errors that open bookings may be from their forecast; a market left alone may reach 5, too"
     )
     calibration_bias: float = Field(
         0.05, gt=0, description="points that predicted and realised share of cancellations may be apart"
