@@ -110,7 +110,9 @@ class MonitorSettings(BaseModel):
         0.02, gt=0, description="log loss above the scores' own entropy, nats per matured booking"
     )
     in_flight: float = Field(
-        5.0, gt=0, description="standard errors that open bookings may be from their forecast; a market left alone may reach 5, too"
+        5.0,
+        gt=0,
+        description="standard errors that open bookings may be from forecast; a market left alone may reach 5",
     )
     calibration_bias: float = Field(
         0.05, gt=0, description="points that predicted and realised share of cancellations may be apart"
