@@ -497,6 +497,7 @@ def test_evidentlys_page_goes_along_zipped_and_both_parts_name_it() -> None:
     assert (attached.get_content_type(), attached.get_filename()) == ("application/zip", "evidently.zip")
     with zipfile.ZipFile(io.BytesIO(attached.get_content())) as archive:
         assert archive.namelist() == ["evidently.html"] and archive.read("evidently.html") == page
+        assert archive.infolist()[0].date_time == (1980, 1, 1, 0, 0, 0)  # whenever it is sent
     # Whoever gets a mail twice gets the same one.
     assert next(iter(sent[1].iter_attachments())).get_content() == attached.get_content()
     for kind in ("plain", "html"):
