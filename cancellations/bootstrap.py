@@ -309,22 +309,19 @@ class App:
 
     def report(self, window: date | None = None) -> tuple[Overview, str]:
         """A window that was looked at, by its last day, in the history of its home; and its page as HTML."""
-        knobs = self.settings.monitor
         found = overview_.overview(
             self.store,
             self.registry,
             window=window,
-            rhythm=monitor_.Rhythm(knobs.window_days, knobs.step_days),
             rule=self.settings.labels,
-            open_bookings=knobs.open_bookings,
+            open_bookings=self.settings.monitor.open_bookings,
         )
         champion, report_id = found.champion.version, found.stored.report_id
         addresses = {f"champion v{champion}": self.registry.version_address(champion)}
         if found.stored.request_id is not None:
             addresses["Evidently's report"] = self.registry.report_address(champion, report_id)
         links = {name: address for name, address in addresses.items() if address is not None}
-        drawn = overview_.draw(found, self.pictures)
-        return found, write_page(found, drawn, links, self.settings.environment, clock())
+        return found, write_page(found, self.pictures.overview(found), links, self.settings.environment, clock())
 
     def keep_report(self, stored: StoredDecision) -> str | None:
         """Puts the page of a decision beside Evidently's, as `REPORT_FILE`; returns where both can be seen."""

@@ -29,7 +29,7 @@ from cancellations.domain.labels import Ending, Examples, LabelRule, Labels, uns
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialState
 from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import Column
-from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest, Window
+from cancellations.domain.retraining import Decision, MonitorReport, RequestState, RetrainRequest
 from cancellations.domain.volume import Volume
 
 # --- where reservations come from -----------------------------------------------------------------
@@ -799,27 +799,8 @@ class Pictures(Protocol):
         """PNG of a report: which columns drifted and how much they weigh, signals over windows."""
         ...
 
-    def time_line(
-        self,
-        decisions: Sequence[StoredDecision],
-        ledger: Sequence[LedgerRow],
-        trials: Sequence[Trial],
-        requests: Sequence[RetrainRequest],
-        shown: Window,
-    ) -> bytes:
-        """PNG of a home's history: champions, trials, retrains, rollbacks, and the evidence of every look."""
-        ...
-
-    def columns(self, report: MonitorReport, observation: Observation) -> bytes:
-        """PNG of the columns that matter, in the training reference and in the window."""
-        ...
-
-    def scores(self, observation: Observation) -> bytes:
-        """PNG of the scores given then and now, and of what became of those that are final."""
-        ...
-
-    def losses(self, decisions: Sequence[StoredDecision], shown: Window) -> bytes:
-        """PNG of realised loss and bias with their intervals, and of the estimated loss, over all looks."""
+    def overview(self, found: Overview) -> Mapping[str, bytes]:
+        """PNGs of the report page by their places on it: `drift`, `columns`, `scores`, `losses`, `time_line`."""
         ...
 
     def trial(self, trial: Trial) -> bytes:

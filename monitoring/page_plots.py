@@ -19,8 +19,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cancellations.domain.promotion import Change, Kind, LedgerRow, Trial
-from cancellations.domain.retraining import ColumnDrift, MonitorReport, RequestState, RetrainRequest, Signal, Window
-from cancellations.ports import Observation, StoredDecision
+from cancellations.domain.retraining import ColumnDrift, MonitorReport, RequestState, Signal
+from cancellations.ports import Observation, Overview, StoredDecision
 from monitoring.columns import clean, is_number, watched
 from monitoring.ink import BAND, DRIFTED, GAIN, INK, QUIET, SHADE, STEADY, frame, png
 from monitoring.model_plots import draw_reliability
@@ -39,14 +39,9 @@ LANE = 0.52
 NARROW = 0.07
 
 
-def draw_time_line(
-    decisions: Sequence[StoredDecision],
-    ledger: Sequence[LedgerRow],
-    trials: Sequence[Trial],
-    requests: Sequence[RetrainRequest],
-    shown: Window,
-) -> bytes:
+def draw_time_line(found: Overview) -> bytes:
     """PNG, 1200 x 560 pixels: champions, trials and retrains in lanes, and below the evidence of every look."""
+    decisions, ledger, trials, shown = found.decisions, found.ledger, found.trials, found.stored.report.window
     figure = Figure(figsize=(12, 5.6), dpi=100, facecolor="white")
     lanes, evidence = figure.subplots(2, 1, sharex=True, height_ratios=(1.35, 1.0))
     figure.subplots_adjust(left=0.1, right=0.985, top=0.93, bottom=0.17, hspace=0.3)
@@ -64,7 +59,7 @@ def draw_time_line(
     _champions(lanes, ledger, right + margin, wide)
     for trial in trials:
         _trial(lanes, trial, right, wide)
-    for request in requests:
+    for request in found.requests:
         made = request.state is RequestState.CANDIDATE
         style: dict[str, Any] = {"marker": "^", "markerfacecolor": GAIN} if made else {"marker": "X"}
         lanes.plot(date2num(request.as_of), RETRAINS, color=GAIN if made else DRIFTED, markersize=9, **style)
@@ -180,8 +175,9 @@ def draw_scores(observation: Observation) -> bytes:
     return png(FigureCanvasAgg(figure))
 
 
-def draw_losses(decisions: Sequence[StoredDecision], shown: Window) -> bytes:
+def draw_losses(found: Overview) -> bytes:
     """PNG, 1200 x 420 pixels: realised loss and bias of every look with their intervals, and the estimated loss."""
+    decisions, shown = found.decisions, found.stored.report.window
     figure = Figure(figsize=(12, 4.2), dpi=100, facecolor="white")
     panels = figure.subplots(1, 3)
     figure.subplots_adjust(left=0.065, right=0.985, top=0.88, bottom=0.2, wspace=0.27)

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.evaluation import Cohort, Evaluation
-from cancellations.domain.promotion import LedgerRow, Trial
-from cancellations.domain.retraining import MonitorReport, RetrainRequest, Window
-from cancellations.ports import Observation, StoredDecision
+from cancellations.domain.promotion import Trial
+from cancellations.ports import Overview, StoredDecision
 
 
 class ReportPictures:
@@ -26,32 +25,16 @@ class ReportPictures:
 
         return draw_drift(current, earlier)
 
-    def time_line(
-        self,
-        decisions: Sequence[StoredDecision],
-        ledger: Sequence[LedgerRow],
-        trials: Sequence[Trial],
-        requests: Sequence[RetrainRequest],
-        shown: Window,
-    ) -> bytes:
-        from monitoring.page_plots import draw_time_line
+    def overview(self, found: Overview) -> Mapping[str, bytes]:
+        from monitoring.page_plots import draw_columns, draw_losses, draw_scores, draw_time_line
 
-        return draw_time_line(decisions, ledger, trials, requests, shown)
-
-    def columns(self, report: MonitorReport, observation: Observation) -> bytes:
-        from monitoring.page_plots import draw_columns
-
-        return draw_columns(report, observation)
-
-    def scores(self, observation: Observation) -> bytes:
-        from monitoring.page_plots import draw_scores
-
-        return draw_scores(observation)
-
-    def losses(self, decisions: Sequence[StoredDecision], shown: Window) -> bytes:
-        from monitoring.page_plots import draw_losses
-
-        return draw_losses(decisions, shown)
+        return {
+            "drift": self.drift(found.stored, found.decisions),
+            "columns": draw_columns(found.stored.report, found.observation),
+            "scores": draw_scores(found.observation),
+            "losses": draw_losses(found),
+            "time_line": draw_time_line(found),
+        }
 
     def trial(self, trial: Trial) -> bytes:
         from monitoring.report_plots import draw_trial

@@ -458,7 +458,7 @@ def _is_plain_number(kind: Any) -> bool:
 
 def _constant(value: str | float | bool | date, target: Target, index: pd.Index) -> pd.Series:
     if target == "number":
-        # A mapping gives a number column no date.
+        # A mapping gives a number column no date, which mypy cannot know.
         return pd.Series(float(value), index=index, dtype="float64")  # type: ignore[arg-type]
     if target == "date":
         return pd.Series(pd.Timestamp(str(value)[:10]), index=index).astype("datetime64[us]")

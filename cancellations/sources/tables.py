@@ -307,7 +307,7 @@ class _Batch:
             self._broken[row] = wrong
             if len(values) > width:
                 self._extra[row] = values[width:]
-            # Texts with gaps, as pandas has them.
+            # Gaps among texts, as pandas has them, though the list is one of texts.
             values = values[:width] + [np.nan] * (width - len(values))  # type: ignore[list-item]
         self._rows.append(values)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date
 
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.errors import BadInput
-from cancellations.ports import Overview, Pictures, Registry, Store, StoredDecision, UnitOfWork
+from cancellations.ports import Overview, Registry, Store, StoredDecision
 from cancellations.usecases.monitor import Rhythm, observe
 
 
@@ -17,20 +16,21 @@ def overview(
     registry: Registry,
     *,
     window: date | None,
-    rhythm: Rhythm,
     rule: LabelRule,
     open_bookings: InFlightPolicy,
 ) -> Overview:
     """The window that ends on a day, or without one the last; raises `BadInput` where there is no decision about it.
 
-    Bookings are read again, as known on the window's last day, with the scores and features that were stored.
+    Bookings are read again, as known on the window's last day, with the scores and features that were stored; the
+    window is as long as it was then, whatever the settings say today.
     """
     with store.begin() as work:
-        decisions = _decisions(work)
+        decisions = sorted(work.decisions(), key=lambda each: (each.report.window.end, each.recorded_at))
         stored = _chosen(decisions, window)
         champion = work.version(stored.report.champion)
         assert champion is not None, "a version is recorded before it is watched"
         ends, starts = stored.report.window.end, stored.report.window.start
+        rhythm = Rhythm((ends - starts).days + 1, step_days=1)
         observation, _ = observe(work, registry, champion, ends, rhythm, rule, open_bookings)
         return Overview(
             stored,
@@ -42,25 +42,6 @@ def overview(
             tuple(work.requests()),
             tuple(day for day in work.checks(until=ends) if day.findings and day.day >= starts),
         )
-
-
-def draw(found: Overview, pictures: Pictures) -> Mapping[str, bytes]:
-    """The page's pictures (PNG) by their places on it."""
-    stored, report = found.stored, found.stored.report
-    return {
-        "drift": pictures.drift(stored, found.decisions),
-        "columns": pictures.columns(report, found.observation),
-        "scores": pictures.scores(found.observation),
-        "losses": pictures.losses(found.decisions, report.window),
-        "time_line": pictures.time_line(found.decisions, found.ledger, found.trials, found.requests, report.window),
-    }
-
-
-def _decisions(work: UnitOfWork) -> list[StoredDecision]:
-    """All decisions of the home, oldest window first."""
-    versions = dict.fromkeys(row.champion for row in work.ledger() if row.champion is not None)
-    found = [stored for version in versions for stored in work.decisions(version)]
-    return sorted(found, key=lambda stored: (stored.report.window.end, stored.recorded_at))
 
 
 def _chosen(decisions: list[StoredDecision], window: date | None) -> StoredDecision:

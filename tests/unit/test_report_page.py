@@ -28,13 +28,12 @@ from cancellations.domain.retraining import (
 )
 from cancellations.pages import CHANGES, write
 from cancellations.ports import Observation, Overview, StoredDecision, VersionRecord
-from monitoring.plots import ReportPictures
+from monitoring.page_plots import draw_columns, draw_losses, draw_scores, draw_time_line
 
 END = date(2016, 6, 27)
 WINDOW = Window(END - timedelta(days=27), END)
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 EVIL = "<script>alert('x')</script>\r\n& \x07"
-PICTURES = ReportPictures()
 
 
 def column(name: str, *, drifted: bool = False, score: float | None = 0.2, why: str = "") -> ColumnDrift:
@@ -177,23 +176,27 @@ def trial(kind: Kind, state: TrialState = TrialState.RUNNING) -> Trial:
     return Trial("t", kind, "1", "2", 1, opened, opened, last, Mode.AUTO, 0.5, SequencePolicy(), state=state)
 
 
+def time_line(decisions: object, ledger: object = (), trials: object = (), requests: object = ()) -> bytes:
+    return draw_time_line(overview(decisions=decisions, ledger=ledger, trials=trials, requests=requests))
+
+
 def test_the_time_line_is_drawn_of_any_history_and_shows_each_part_of_it() -> None:
     looks = tuple(stored(END - timedelta(days=7 * n)) for n in range(5, -1, -1))
-    bare = PICTURES.time_line(looks, ledger(1), (), (), WINDOW)
+    bare = time_line(looks, ledger(1))
     assert size(bare) == (1200, 560)
     more = {
-        "a promotion": (looks, ledger(2), (), ()),
-        "a rollback": (looks, ledger(3), (), ()),
-        "a trial": (looks, ledger(1), (trial(Kind.TRIAL),), ()),
-        "a probation": (looks, ledger(1), (trial(Kind.PROBATION),), ()),
+        "a promotion": (looks, ledger(2)),
+        "a rollback": (looks, ledger(3)),
+        "a trial": (looks, ledger(1), (trial(Kind.TRIAL),)),
+        "a probation": (looks, ledger(1), (trial(Kind.PROBATION),)),
         "a retrain": (looks, ledger(1), (), (RetrainRequest("r", END, "x", RequestState.CANDIDATE),)),
         "a refusal": (looks, ledger(1), (), (RetrainRequest("r", END, "x", RequestState.REJECTED),)),
-        "an action": ((*looks[:-1], stored(action=Action.RETRAIN_DRIFT)), ledger(1), (), ()),
-        "nothing evaluated": ((*looks[:-1], stored(value=None)), ledger(1), (), ()),
+        "an action": ((*looks[:-1], stored(action=Action.RETRAIN_DRIFT)), ledger(1)),
+        "nothing evaluated": ((*looks[:-1], stored(value=None)), ledger(1)),
     }
-    drawn = {name: PICTURES.time_line(*given, WINDOW) for name, given in more.items()}
+    drawn = {name: time_line(*given) for name, given in more.items()}
     assert len({bare, *drawn.values()}) == len(more) + 1, "each part of a history changes the picture"
-    assert size(PICTURES.time_line((stored(),), (), (), (), WINDOW)) == (1200, 560)
+    assert size(time_line((stored(),))) == (1200, 560)
 
 
 def test_columns_are_drawn_that_are_missing_constant_or_of_many_kinds() -> None:
@@ -204,14 +207,14 @@ def test_columns_are_drawn_that_are_missing_constant_or_of_many_kinds() -> None:
     seen.reference["lead_days"] = 3.0
     seen.current["meal"] = [f"$meal_{n}$" for n in range(len(seen.current))]
     columns = tuple(column(name, score=0.1) for name in ("price", "lead_days", "meal", "adults", "not there"))
-    width, height = size(PICTURES.columns(replace(report, columns=columns), seen))
+    width, height = size(draw_columns(replace(report, columns=columns), seen))
     assert (width, height > 300) == (1200, True)
-    assert size(PICTURES.columns(replace(report, columns=()), seen))[0] == 1200
+    assert size(draw_columns(replace(report, columns=()), seen))[0] == 1200
 
 
 def test_scores_and_losses_are_drawn_without_outcomes_and_without_bookings() -> None:
     for seen in (observation(), observation(matured=0), observation(rows=0, matured=1)):
-        assert size(PICTURES.scores(seen)) == (1200, 460)
+        assert size(draw_scores(seen)) == (1200, 460)
     two = (stored(END - timedelta(days=7)), stored(champion="2"))
     for decisions in ((stored(),), (stored(value=None),), two):
-        assert size(PICTURES.losses(decisions, WINDOW)) == (1200, 420)
+        assert size(draw_losses(overview(decisions=decisions))) == (1200, 420)

@@ -12,8 +12,7 @@ from world import FIRST, POLICY, SECOND, WEEK, GivenMonitor, World
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.errors import BadInput
 from cancellations.ports import Overview
-from cancellations.usecases.monitor import Rhythm
-from cancellations.usecases.overview import draw, overview
+from cancellations.usecases.overview import overview
 from monitoring.plots import ReportPictures
 
 W1, W2 = FIRST + WEEK, FIRST + 2 * WEEK
@@ -24,7 +23,6 @@ def overview_of(world: World, window: date | None = None) -> Overview:
         world.store,
         world.registry,
         window=window,
-        rhythm=Rhythm(window_days=14, step_days=7),
         rule=POLICY.labels,
         open_bookings=InFlightPolicy(min_rows=30),
     )
@@ -59,7 +57,7 @@ def test_it_shows_the_last_window_unless_another_is_named_and_all_of_the_history
 
 def test_its_pictures_are_drawn_from_what_it_holds(challenged: World) -> None:
     challenged.monitor(GivenMonitor(), until=SECOND + WEEK, after=SECOND)
-    drawn = draw(overview_of(challenged), ReportPictures())
+    drawn = ReportPictures().overview(overview_of(challenged))
     assert set(drawn) == {"drift", "columns", "scores", "losses", "time_line"}
     assert all(png.startswith(b"\x89PNG") for png in drawn.values())
 
