@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import roc_auc_score
-from sklearn.preprocessing import OrdinalEncoder
 
 from cancellations.domain.retraining import Signal, Verdict, judge
-from monitoring.columns import MISSING, SEED, clean, describe, is_number, obstacle, sample, watched
+from monitoring.columns import MISSING, SEED, Sides, describe, is_number, sample
 
 NAME = "domain classifier"
 FOLDS = 4
@@ -27,19 +26,17 @@ TOLD = 2
 ASKED = 2_000
 
 
-def domain_classifier(
-    reference: pd.DataFrame, current: pd.DataFrame, sample_rows: int, threshold: float, weight: float
-) -> Signal:
+def domain_classifier(sides: Sides, bookings: int, threshold: float, weight: float) -> Signal:
     """Out-of-fold AUC on samples of equal size, and the columns that tell most, before and after.
 
-    Identical rows share a fold, because a group's bookings are copies of one another.
+    Identical rows share a fold, because a group's bookings are copies of one another. `bookings`: of the whole
+    window.
     """
-    features = watched(reference, current)
-    before, after = (sample(clean(side, features), sample_rows) for side in (reference, current))
-    columns = [c for c in features.names if c not in LEFT_OUT and not obstacle(before, after, c)]
+    features, before, after = sides.features, sides.before, sides.after
+    columns = [c for c in features.names if c not in LEFT_OUT and not sides.obstacle(c)]
     if not columns:
         why = "no feature can be compared"
-        return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, len(current), why=why)
+        return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, bookings, why=why)
     rows = min(len(before), len(after))
     pooled = pd.concat([sample(side, rows)[columns] for side in (before, after)], ignore_index=True)
     origin = np.repeat([0, 1], rows)
@@ -67,7 +64,7 @@ def domain_classifier(
     if len(set(origin[scored])) < 2:
         why = f"the {2 * rows:,} bookings are too much alike to be divided into folds"
         return Signal(NAME, None, threshold, Verdict.NOT_EVALUATED, weight, rows, why=why)
-    auc = float(roc_auc_score(origin[scored], score[scored]))
+    auc = _auc(origin[scored], score[scored])
     lost = _lost(origin, score, shuffled, scored & asked)
     telling = [columns[j] for j in np.argsort(lost)[::-1][:TOLD] if lost[j] > 0]
     texts = {c: describe(before[c], after[c]) for c in telling}
@@ -79,17 +76,28 @@ def _lost(origin: np.ndarray, score: np.ndarray, shuffled: np.ndarray, asked: np
     """What the AUC on the asked rows loses with each column shuffled; nothing where they are of one side."""
     if len(set(origin[asked])) < 2:
         return [0.0] * len(shuffled)
-    auc = roc_auc_score(origin[asked], score[asked])
-    return [float(auc - roc_auc_score(origin[asked], column[asked])) for column in shuffled]
+    auc = _auc(origin[asked], score[asked])
+    return [auc - _auc(origin[asked], column[asked]) for column in shuffled]
+
+
+def _auc(origin: np.ndarray, score: np.ndarray) -> float:
+    """Chance that a booking of the window scores higher than one of the reference (Mann-Whitney)."""
+    ranks = rankdata(score)
+    ours = int(origin.sum())
+    return float((ranks[origin == 1].sum() - ours * (ours + 1) / 2) / (ours * (len(origin) - ours)))
 
 
 def _encode(frame: pd.DataFrame) -> np.ndarray:
-    encoded = frame.copy()
-    names = [c for c in frame if not is_number(frame[c])]
-    if names:
-        encoder = OrdinalEncoder(max_categories=MAX_CATEGORIES)
-        encoded[names] = encoder.fit_transform(frame[names].fillna(MISSING)).astype(float)
-    return encoded.to_numpy(dtype=float)
+    encoded = {c: frame[c] if is_number(frame[c]) else _codes(frame[c].fillna(MISSING)) for c in frame}
+    return pd.DataFrame(encoded, index=frame.index).to_numpy(dtype=float)
+
+
+def _codes(values: pd.Series) -> np.ndarray:
+    """Categories as numbers from 0, the most frequent first; those beyond `MAX_CATEGORIES` share one."""
+    codes, names = pd.factorize(values, sort=True)
+    rank = np.empty(len(names), dtype=int)
+    rank[np.argsort(-np.bincount(codes, minlength=len(names)), kind="stable")] = np.arange(len(names))
+    return np.minimum(rank[codes], MAX_CATEGORIES - 1)
 
 
 def _folds(frame: pd.DataFrame) -> np.ndarray:

@@ -7,6 +7,8 @@ brought to one type first, and a column that cannot be compared says why.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -42,6 +44,28 @@ def watched(reference: pd.DataFrame, current: pd.DataFrame) -> FeatureSet:
     numbers = {*held.numeric, *since.numeric, *CORE.numeric}.difference(CORE.categorical)
     names = held.names + since.names
     return FeatureSet(tuple(n for n in names if n in numbers), tuple(n for n in names if n not in numbers))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The reference and the window in samples of at most so many rows, each column brought to one type.
+
+    `features` are those of the champion, and what the window has beyond them: columns that were declared since.
+    """
+
+    features: FeatureSet
+    before: pd.DataFrame
+    after: pd.DataFrame
+
+    @classmethod
+    def of(cls, reference: pd.DataFrame, current: pd.DataFrame, rows: int) -> Sides:
+        features = watched(reference, current)
+        before, after = (clean(sample(side, rows), features) for side in (reference, current))
+        return cls(features, before, after)
+
+    def obstacle(self, column: str) -> str:
+        """Why a column cannot be compared; empty when it can."""
+        return obstacle(self.before, self.after, column)
 
 
 def clean(frame: pd.DataFrame, features: FeatureSet = CORE) -> pd.DataFrame:

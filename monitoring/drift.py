@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from cancellations.domain.features import FeatureSet
 from cancellations.domain.retraining import ColumnDrift, Signal, Verdict, judge
-from monitoring.columns import clean, comparable, describe, missing_moved, obstacle, sample, watched
+from monitoring.columns import Sides, comparable, describe, missing_moved
 
 NAME = "column drift"
 PREDICTIONS = "prediction drift"
@@ -32,6 +32,9 @@ MISSING_DRIFT = 0.10
 # broken window says nothing about it.
 MIN_IMPORTANCE = 0.5
 
+# Of a method, on values of the reference and of the window, none missing: their distance.
+Distance = Callable[[str, pd.Series, pd.Series], float]
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -49,19 +52,29 @@ class Compared:
         return _report(self, [ValueDrift(column=c, method=how, threshold=at) for c, (how, at) in pinned.items()])
 
 
+def evidently(method: str, reference: pd.Series, current: pd.Series) -> float:
+    """Evidently's own test, without a report around it.
+
+    A report draws each column's picture as it measures it, which takes five times as long as the measuring.
+    """
+    from evidently.legacy.calculations.stattests.registry import get_registered_stattest
+    from evidently.legacy.core import ColumnType
+
+    kind = ColumnType.Numerical if method == NUMBERS[0] else ColumnType.Categorical
+    # The threshold has no part in the distance.
+    return float(get_registered_stattest(method, kind)(reference, current, kind, None).drift_score)
+
+
 def column_drift(
-    reference: pd.DataFrame, current: pd.DataFrame, importance: Mapping[str, float], sample_rows: int
+    sides: Sides, importance: Mapping[str, float], distance: Distance = evidently
 ) -> tuple[tuple[ColumnDrift, ...], Compared]:
     """Every feature's drift, those that drifted first, then by weight; and what was compared.
 
-    Features are those of the champion, and what the window has beyond them: columns that were declared
-    since. A column that could not be compared has no score, counts as not drifted *and* not evaluated,
-    and says why.
+    A column that could not be compared has no score, counts as not drifted *and* not evaluated, and says why.
     """
-    features = watched(reference, current)
-    before, after = (sample(clean(side, features), sample_rows) for side in (reference, current))
-    obstacles = {name: obstacle(before, after, name) for name in features.names}
-    compared = _compared(before, after, features, obstacles)
+    features, before, after = sides.features, sides.before, sides.after
+    obstacles = {name: sides.obstacle(name) for name in features.names}
+    compared = _compared(sides, obstacles)
     columns = []
     for name in features.names:
         method, threshold = _method(name, features)
@@ -69,7 +82,8 @@ def column_drift(
         score = None
         if not why:
             texts = describe(before[name], after[name])
-            score, drifted = _score(compared, name)
+            score = distance(method, compared.before[name].dropna(), compared.after[name].dropna())
+            drifted = score >= threshold
             if name in features.numeric and not drifted and missing_moved(before[name], after[name]) >= MISSING_DRIFT:
                 drifted, why = True, "its missing share moved"
         weight = float(importance.get(name, 0.0))
@@ -95,7 +109,12 @@ def column_signal(columns: Sequence[ColumnDrift], rows: int, threshold: float, w
 
 
 def prediction_drift(
-    reference: np.ndarray, current: np.ndarray, min_rows: int, threshold: float, weight: float
+    reference: np.ndarray,
+    current: np.ndarray,
+    min_rows: int,
+    threshold: float,
+    weight: float,
+    distance: Distance = evidently,
 ) -> Signal:
     """Distance of the window's scores from those of the reference, by Evidently's test for numbers.
 
@@ -105,7 +124,7 @@ def prediction_drift(
     if min(len(reference), rows) < min_rows:
         why = f"{rows:,} scored bookings in the window, {min_rows:,} are needed"
         return Signal(PREDICTIONS, None, threshold, Verdict.NOT_EVALUATED, weight, rows, why=why)
-    value, _ = _test(NUMBERS[0], threshold, "num", pd.Series(reference), pd.Series(current))
+    value = distance(NUMBERS[0], pd.Series(reference), pd.Series(current))
     before, after = (f"mean score {side.mean():.1%}" for side in (reference, current))
     return Signal(PREDICTIONS, value, threshold, judge(value, threshold), weight, rows, before, after)
 
@@ -119,9 +138,8 @@ def dataset_share(reference: pd.DataFrame, current: pd.DataFrame, sample_rows: i
     counts them; None when no column could be compared."""
     from evidently.metrics import DriftedColumnsCount
 
-    features = watched(reference, current)
-    before, after = (sample(clean(side, features), sample_rows) for side in (reference, current))
-    compared = _compared(before, after, features, {name: obstacle(before, after, name) for name in features.names})
+    sides = Sides.of(reference, current, sample_rows)
+    compared = _compared(sides, {name: sides.obstacle(name) for name in sides.features.names})
     if not compared.features.names:
         return None
     snapshot = _report(compared, [DriftedColumnsCount(columns=list(compared.features.names))])
@@ -129,33 +147,12 @@ def dataset_share(reference: pd.DataFrame, current: pd.DataFrame, sample_rows: i
     return float(result.share.value)
 
 
-def _compared(
-    before: pd.DataFrame, after: pd.DataFrame, features: FeatureSet, obstacles: Mapping[str, str]
-) -> Compared:
-    kept = features.excluding([name for name in features.names if obstacles[name]])
-    pairs = {name: comparable(before[name], after[name]) for name in kept.names}
+def _compared(sides: Sides, obstacles: Mapping[str, str]) -> Compared:
+    kept = sides.features.excluding([name for name in sides.features.names if obstacles[name]])
+    pairs = {name: comparable(sides.before[name], sides.after[name]) for name in kept.names}
     # A plain row number as index: Evidently draws numbers over it.
-    sides = (pd.DataFrame({name: pair[side].reset_index(drop=True) for name, pair in pairs.items()}) for side in (0, 1))
-    return Compared(kept, *sides)
-
-
-def _score(compared: Compared, column: str) -> tuple[float, bool]:
-    """Score and verdict of a column, as a report of it would show them."""
-    method, threshold = _method(column, compared.features)
-    kind = "num" if column in compared.features.numeric else "cat"
-    return _test(method, threshold, kind, compared.before[column].dropna(), compared.after[column].dropna())
-
-
-def _test(method: str, threshold: float, kind: str, reference: pd.Series, current: pd.Series) -> tuple[float, bool]:
-    """Score and verdict of Evidently's own test, without a report around it.
-
-    A report draws each column's picture as it measures it, which takes five times as long as the measuring.
-    """
-    from evidently.legacy.calculations.stattests.registry import get_registered_stattest
-    from evidently.legacy.core import ColumnType
-
-    found = get_registered_stattest(method, ColumnType(kind))(reference, current, ColumnType(kind), threshold)
-    return float(found.drift_score), bool(found.drifted)
+    ready = (pd.DataFrame({name: pair[side].reset_index(drop=True) for name, pair in pairs.items()}) for side in (0, 1))
+    return Compared(kept, *ready)
 
 
 def _report(compared: Compared, metrics: Sequence[Any]) -> Any:

@@ -9,7 +9,7 @@ from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, 
 from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
 from monitoring import classifier, drift, in_flight, performance, volume
-from monitoring.columns import LABEL
+from monitoring.columns import LABEL, Sides
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,14 @@ class EvidentlyMeasurement:
 
 
 class EvidentlyMonitor:
-    """Adapter of `ports.Monitor`. A signal that `settings.weights` does not name weighs nothing."""
+    """Adapter of `ports.Monitor`. A signal that `settings.weights` does not name weighs nothing.
 
-    def __init__(self, settings: MonitorSettings) -> None:
+    `distance` measures columns and scores: Evidently, or its twin in `monitoring.distances` for repetitions.
+    """
+
+    def __init__(self, settings: MonitorSettings, distance: drift.Distance = drift.evidently) -> None:
         self.settings = settings
+        self.distance = distance
 
     def measure(self, observation: Observation) -> EvidentlyMeasurement:
         """Never raises because of what a window holds: what can't be evaluated is reported so."""
@@ -46,18 +50,11 @@ class EvidentlyMonitor:
                 self._not_evaluated(classifier.NAME, self.settings.classifier_auc, rows, obstacle),
             ]
         else:
-            columns, compared = drift.column_drift(
-                observation.reference, observation.current, observation.importance, self.settings.sample_rows
-            )
+            sides = Sides.of(observation.reference, observation.current, self.settings.sample_rows)
+            columns, compared = drift.column_drift(sides, observation.importance, self.distance)
             signals = [
                 drift.column_signal(columns, rows, self.settings.column_drift, self._weight(drift.NAME)),
-                classifier.domain_classifier(
-                    observation.reference,
-                    observation.current,
-                    self.settings.sample_rows,
-                    self.settings.classifier_auc,
-                    self._weight(classifier.NAME),
-                ),
+                classifier.domain_classifier(sides, rows, self.settings.classifier_auc, self._weight(classifier.NAME)),
             ]
         signals += self._others(observation)
         report = MonitorReport(
@@ -84,7 +81,9 @@ class EvidentlyMonitor:
                 (self._weight(performance.EXCESS), self._weight(performance.BIAS)),
             ),
             in_flight.in_flight_signal(observation.in_flight, knobs.in_flight, self._weight(in_flight.NAME)),
-            drift.prediction_drift(*scores, knobs.prediction_drift, self._weight(drift.PREDICTIONS)),
+            drift.prediction_drift(
+                *scores, knobs.prediction_drift, self._weight(drift.PREDICTIONS), distance=self.distance
+            ),
             performance.estimated_loss(*scores, knobs.estimated_loss, self._weight(performance.ESTIMATED)),
             volume.volume_signal(observation.volume, knobs.volume, self._weight(volume.NAME)),
         ]

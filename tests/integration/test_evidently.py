@@ -17,7 +17,8 @@ from cancellations.domain.retraining import ColumnDrift, Verdict
 from cancellations.domain.volume import Volume
 from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
-from monitoring.drift import prediction_drift
+from monitoring.distances import distance
+from monitoring.drift import Distance, evidently, prediction_drift
 from monitoring.report import EvidentlyMeasurement, EvidentlyMonitor
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -33,11 +34,13 @@ def bookings(rows: int, seed: int) -> pd.DataFrame:
     return frame
 
 
-def measure(current: pd.DataFrame, reference: pd.DataFrame | None = None) -> EvidentlyMeasurement:
+def measure(
+    current: pd.DataFrame, reference: pd.DataFrame | None = None, distance: Distance = evidently
+) -> EvidentlyMeasurement:
     chance = np.random.default_rng(3)
     probability = chance.uniform(0.1, 0.9, 2_000)
     label = (chance.random(2_000) < probability).astype(float)
-    return EvidentlyMonitor(MonitorSettings(sample_rows=1_500)).measure(
+    return EvidentlyMonitor(MonitorSettings(sample_rows=1_500), distance).measure(
         Observation(
             champion="1",
             start=date(2016, 5, 1),
@@ -82,6 +85,37 @@ def test_scores_and_verdicts_are_those_of_evidentlys_own_report() -> None:
         told[result.metric_value_location.metric.params["column"]] = (float(result.value), failed)
     assert told == {c.column: (c.score, c.drifted) for c in found.report.columns}
     assert {column for column, (_, failed) in told.items() if failed} == {"price", "meal"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_twin_in_numpy_measures_what_evidently_measures(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    rows = chance.integers(50, 3_000, 2)
+    numbers = [pd.Series(chance.gamma(2.0, 10.0 + seed, n).round(seed % 3)) for n in rows]
+    numbers[1][:7] = [0.0, -3.0, 1e6, 1e6, 5.0, 5.0, 5.0]
+    assert distance("wasserstein", *numbers) == pytest.approx(evidently("wasserstein", *numbers), rel=1e-9)
+    flat = [pd.Series(np.full(n, 7.0)) for n in rows]
+    assert distance("wasserstein", flat[0], numbers[1]) == pytest.approx(
+        evidently("wasserstein", flat[0], numbers[1]), rel=1e-9
+    )
+    assert distance("wasserstein", *flat) == evidently("wasserstein", *flat) == 0
+    # Some of either side alone, and a name that looks like another's number.
+    names = [np.array([f"c{i}" for i in range(first, first + 9)] + ["7"], dtype=object) for first in (0, 3)]
+    told = [pd.Series(own[chance.integers(0, 10, n)]) for own, n in zip(names, rows, strict=True)]
+    assert distance("jensenshannon", *told) == pytest.approx(evidently("jensenshannon", *told), rel=1e-9)
+    same = (told[0], told[0].sample(frac=1, random_state=seed))
+    assert distance("jensenshannon", *same) == pytest.approx(evidently("jensenshannon", *same), abs=1e-7)
+
+
+def test_a_look_by_the_twin_says_what_a_look_by_evidently_says() -> None:
+    current = bookings(1_000, 2)
+    current["price"] = current["price"].where(np.arange(1_000) % 7 > 0) * 1.6
+    current["meal"] = np.where(np.arange(1_000) % 3 == 0, None, current["meal"])
+    asked, ours = measure(current), measure(current, distance=distance)
+    for one, other in zip(asked.report.signals, ours.report.signals, strict=True):
+        assert other.value == pytest.approx(one.value, rel=1e-9)
+        assert (other.name, other.verdict) == (one.name, one.verdict)
+    assert [(c.column, c.drifted) for c in asked.report.columns] == [(c.column, c.drifted) for c in ours.report.columns]
 
 
 def test_scores_that_moved_are_told_by_evidentlys_distance() -> None:

@@ -19,7 +19,7 @@ from cancellations.domain.volume import volume
 from cancellations.ports import Observation, StoredDecision
 from cancellations.settings import MonitorSettings
 from monitoring.classifier import domain_classifier
-from monitoring.columns import clean, comparable, describe, obstacle, watched
+from monitoring.columns import Sides, clean, comparable, describe, obstacle, watched
 from monitoring.drift import column_signal
 from monitoring.performance import estimated_loss, realised
 from monitoring.plots import ReportPictures
@@ -176,42 +176,44 @@ def test_days_without_a_booking_count_and_a_feed_that_ended_before_is_silent() -
     assert volume(steady[:0], end) is None
 
 
+def told(reference: pd.DataFrame, current: pd.DataFrame, rows: int = 5_000) -> Signal:
+    return domain_classifier(Sides.of(reference, current, rows), len(current), 0.8, 1.0)
+
+
 def test_classifier_tells_a_changed_world_and_names_the_column() -> None:
     reference, current = bookings(600, 3), bookings(600, 4)
-    same = domain_classifier(reference, current, 5_000, 0.8, 1.0)
+    same = told(reference, current)
     assert same.value is not None and abs(same.value - 0.5) < 0.06
-    changed = domain_classifier(reference, current.assign(price=current["price"] * 3), 5_000, 0.8, 1.0)
+    changed = told(reference, current.assign(price=current["price"] * 3))
     assert changed.value is not None and changed.value > 0.75
     assert changed.after.startswith("price median")
 
 
 def test_classifier_is_the_same_for_the_same_window() -> None:
     reference, current = bookings(600, 1), bookings(400, 2)
-    assert domain_classifier(reference, current, 300, 0.8, 1.0) == domain_classifier(reference, current, 300, 0.8, 1.0)
+    assert told(reference, current, 300) == told(reference, current, 300)
 
 
 def test_copies_of_one_booking_do_not_look_like_a_changed_world() -> None:
     # Groups of 60 equal rows: with copies on both sides of a fold the classifier would learn them by heart.
     reference = bookings(15, 1).loc[lambda f: f.index.repeat(60)]
     current = bookings(15, 2).loc[lambda f: f.index.repeat(60)]
-    signal = domain_classifier(reference, current, 5_000, 0.8, 1.0)
+    signal = told(reference, current)
     assert signal.value is not None and signal.value < 0.8
 
 
 def test_running_records_of_agents_cannot_date_a_booking() -> None:
     reference, current = bookings(600, 1), bookings(600, 2)
     later = current.assign(agent_bookings=current["agent_bookings"] + 1_000)
-    assert domain_classifier(reference, later, 5_000, 0.8, 1.0) == domain_classifier(
-        reference, current, 5_000, 0.8, 1.0
-    )
+    assert told(reference, later) == told(reference, current)
 
 
 def test_the_classifier_looks_at_declared_columns_that_both_sides_have() -> None:
     reference = bookings(600, 3).assign(stars=1.0, country="PRT", label=0.0)
     current = bookings(600, 4).assign(stars=1.0, country="PRT", pool=1.0)
-    same = domain_classifier(reference, current, 5_000, 0.8, 1.0)
+    same = told(reference, current)
     assert same.value is not None and abs(same.value - 0.5) < 0.06
-    changed = domain_classifier(reference, current.assign(country="ESP"), 5_000, 0.8, 1.0)
+    changed = told(reference, current.assign(country="ESP"))
     assert changed.value == pytest.approx(1.0)
     assert changed.after.startswith("country ")
 
