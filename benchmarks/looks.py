@@ -7,7 +7,6 @@ one simulated market share its champion and the looks before.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from cancellations.bootstrap import trainer
 from cancellations.domain.features import build, past_of
-from cancellations.domain.in_flight import InFlightPolicy, in_flight
-from cancellations.domain.labels import LabelRule, examples, maturity, recorded_cancelled
+from cancellations.domain.labels import LabelRule
 from cancellations.domain.recipes import Recipe
 from cancellations.domain.reservation import group_keys
 from cancellations.domain.retraining import (
@@ -32,10 +31,11 @@ from cancellations.domain.retraining import (
     decide_retrain,
     evidence_of,
 )
-from cancellations.domain.volume import volume
-from cancellations.ports import Classifier, Observation
 from cancellations.settings import MonitorSettings
 from cancellations.sources.simulator import Drift, DriftKind, simulate
+from cancellations.usecases.walk_forward import Market, PastChampion, Watched
+from cancellations.usecases.walk_forward import ends as ends_of
+from monitoring.distances import distance
 from monitoring.drift import dataset_share
 from monitoring.report import EvidentlyMonitor
 
@@ -46,7 +46,7 @@ WEEK = timedelta(days=7)
 LOOKS_BEFORE, LOOKS_AFTER = 4, 12
 STARTS = TRAINED + LOOKS_BEFORE * WEEK + timedelta(days=1)
 UNTIL = TRAINED + (LOOKS_BEFORE + LOOKS_AFTER) * WEEK
-REFERENCE_ROWS, WATCHED_ROWS = 5_000, 5_000
+REFERENCE_ROWS = 5_000
 # By the calendar alone a champion is retrained in any world; asked here is what drift brings about.
 POLICY = replace(RetrainPolicy(), calendar_floor_days=10_000)
 DECISION, FLAG = "decision", "Evidently's dataset flag"
@@ -89,105 +89,32 @@ class Course:
         return next((day for day in days if day > 0), None)
 
 
-@dataclass(frozen=True)
-class Market:
-    """Bookings in order of booking, how each ends, and what was known of each when it was made."""
-
-    table: pd.DataFrame
-    built: pd.DataFrame
-
-    @classmethod
-    def of(cls, table: pd.DataFrame) -> Market:
-        table = table.sort_values("booked_on", kind="stable", ignore_index=True)
-        return cls(table, build(table, past_of(table), RULE))
-
-    def rows(self, after: date, until: date) -> slice:
-        places = self.table["booked_on"].searchsorted([pd.Timestamp(after), pd.Timestamp(until)], side="right")
-        return slice(int(places[0]), int(places[1]))
+def market_of(table: pd.DataFrame) -> Market:
+    table = table.sort_values("booked_on", kind="stable", ignore_index=True)
+    return Market(table, build(table, past_of(table), RULE), RULE)
 
 
-@dataclass(frozen=True)
-class Champion:
-    """Trained on what a market had shown by a day, with what a version keeps for the monitor."""
-
-    trained: date
-    model: Classifier
-    reference: pd.DataFrame
-    reference_probability: np.ndarray
-    importance: Mapping[str, float]
-
-    @classmethod
-    def of(cls, market: Market, trained: date, seed: int) -> Champion:
-        made = examples(market.table, Recipe().labels, RULE, trained, weighted=Recipe().weighted)
-        model = trainer().fit(market.built, made, Recipe(), seed)
-        told = made[0]
-        last = np.argsort(market.table["arrival_on"].to_numpy()[told.row], kind="stable")[-WATCHED_ROWS:]
-        drawn = np.sort(np.random.default_rng(seed).permutation(told.row)[:REFERENCE_ROWS])
-        reference = market.built.iloc[drawn]
-        importance = trainer().importance(model, market.built.iloc[told.row[last]], told.label[last], seed)
-        return cls(trained, model, reference, model.predict(reference), importance)
+def champion_of(market: Market, trained: date, seed: int) -> PastChampion:
+    return PastChampion.of(market, trained, trainer(), Recipe(), seed, REFERENCE_ROWS)
 
 
-class Watched:
-    """A market under a champion: what the monitor is shown on a day."""
-
-    def __init__(self, market: Market, champion: Champion, until: date, settings: MonitorSettings) -> None:
-        self._market, self.champion, self._settings = market, champion, settings
-        self._probability = champion.model.predict(market.built.iloc[market.rows(date.min, until)])
-        self._maturity = maturity(market.table, RULE)
-        self._daily = market.table.groupby("booked_on").size()
-
-    def observe(self, end: date) -> Observation:
-        trained = self.champion.trained
-        after = max(trained, end - timedelta(days=self._settings.window_days))
-        window, made = self._market.rows(after, end), self._market.rows(trained, end)
-        known = self._known(self._market.table.iloc[: made.stop], end)
-        known = known.assign(probability=self._probability[: made.stop])
-        # Bookings that were open when it was trained have its scores too; of those in flight only later ones count.
-        matured_on = self._maturity.iloc[: made.stop]
-        final = known[((matured_on > pd.Timestamp(trained)) & (matured_on <= pd.Timestamp(end))).to_numpy()]
-        policy = InFlightPolicy(self._settings.in_flight_days, self._settings.in_flight_rows)
-        return Observation(
-            champion="1",
-            start=after + timedelta(days=1),
-            end=end,
-            reference=self.champion.reference,
-            current=self._market.built.iloc[window],
-            probability=self._probability[window],
-            matured_label=recorded_cancelled(final, end).astype(float),
-            matured_probability=final["probability"].to_numpy(),
-            matured_groups=group_keys(final),
-            importance=self.champion.importance,
-            reference_probability=self.champion.reference_probability,
-            in_flight=in_flight(known.iloc[made], known, RULE, end, policy),
-            volume=volume(self._daily[: pd.Timestamp(end)], end),
-        )
-
-    def matured_since(self, end: date) -> int:
-        """Outcomes that became final since the training: a retrain waits for enough of them."""
-        after, until = pd.Timestamp(self.champion.trained), pd.Timestamp(end)
-        return int(((self._maturity > after) & (self._maturity <= until)).sum())
-
-    @staticmethod
-    def _known(table: pd.DataFrame, end: date) -> pd.DataFrame:
-        later = table["known_on"] > pd.Timestamp(end)
-        return table.assign(status=table["status"].mask(later), known_on=table["known_on"].mask(later))
+def watched_by(market: Market, champion: PastChampion, until: date, settings: MonitorSettings) -> Watched:
+    return Watched(market, champion, until, settings.window_days, settings.open_bookings)
 
 
 def looks_of(seed: int, settings: MonitorSettings, drifts: Sequence[tuple[DriftKind, float]]) -> list[Course]:
     """A simulated market of a seed as it is, then each change of it."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     days = (UNTIL - BEGINS).days + 1
-    quiet = Market.of(simulate(BEGINS, days, seed))
-    champion = Champion.of(quiet, TRAINED, seed)
-    ends = weekly(TRAINED, UNTIL)
-    watched = Watched(quiet, champion, UNTIL, settings)
+    quiet = market_of(simulate(BEGINS, days, seed))
+    champion = champion_of(quiet, TRAINED, seed)
+    ends = ends_of(TRAINED, UNTIL, WEEK.days)
+    watched = watched_by(quiet, champion, UNTIL, settings)
     signals = _signals(watched, ends, settings)
     name = f"simulated {seed}"
     found = [_course(name, None, 1.0, watched, ends, signals, settings)]
     for kind, strength in drifts:
-        changed = Market.of(simulate(BEGINS, days, seed, [Drift(kind, STARTS, strength)]))
-        watched = Watched(changed, champion, UNTIL, settings)
+        changed = market_of(simulate(BEGINS, days, seed, [Drift(kind, STARTS, strength)]))
+        watched = watched_by(changed, champion, UNTIL, settings)
         measured = signals | _signals(watched, [end for end in ends if end >= STARTS], settings)
         found.append(_course(name, kind, strength, watched, ends, measured, settings))
     return found
@@ -196,8 +123,8 @@ def looks_of(seed: int, settings: MonitorSettings, drifts: Sequence[tuple[DriftK
 def looks_at(name: str, market: Market, trained: date, looks: int, seed: int) -> Course:
     """A champion of a market that was trained on a day, with so many looks after it."""
     settings, until = MonitorSettings(), trained + looks * WEEK
-    watched = Watched(market, Champion.of(market, trained, seed), until, settings)
-    ends = weekly(trained, until)
+    watched = watched_by(market, champion_of(market, trained, seed), until, settings)
+    ends = ends_of(trained, until, WEEK.days)
     return _course(name, None, 1.0, watched, ends, _signals(watched, ends, settings), settings)
 
 
@@ -214,12 +141,8 @@ def shuffled(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table.assign(**{name: table[name] + moved for name in ("booked_on", "arrival_on", "known_on")})
 
 
-def weekly(after: date, until: date) -> list[date]:
-    return [after + n * WEEK for n in range(1, (until - after) // WEEK + 1)]
-
-
 def _signals(watched: Watched, ends: Sequence[date], settings: MonitorSettings) -> dict[date, tuple[Signal, ...]]:
-    monitor = EvidentlyMonitor(settings)
+    monitor = EvidentlyMonitor(settings, distance)
     return {end: monitor.measure(watched.observe(end)).report.signals for end in ends}
 
 
@@ -261,10 +184,7 @@ def _course(
 def courses(seeds: Sequence[int], drifts: Sequence[tuple[DriftKind, float]], workers: int) -> Iterator[Course]:
     """Of every seed, in as many processes as given."""
     settings = MonitorSettings()
-    if workers == 1:
-        for seed in seeds:
-            yield from looks_of(seed, settings, drifts)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    # A process for each processor: threads of one would wait for those of another, several times as long.
+    with ProcessPoolExecutor(workers, get_context("spawn"), threadpool_limits, (1,)) as pool:
         for future in [pool.submit(looks_of, seed, settings, drifts) for seed in seeds]:
             yield from future.result()

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from benchmarks.figures import Figure, Options, Outcome, run
-from benchmarks.looks import DECISION, DRIFTS, FLAG, LOOKS_AFTER, Course, Market, courses, looks_at, shuffled
+from benchmarks.looks import DECISION, DRIFTS, FLAG, LOOKS_AFTER, RULE, Course, courses, looks_at, market_of, shuffled
 from cancellations import settings
 from cancellations.bootstrap import locate
 from cancellations.domain.checks import CheckPolicy, Past, check, learn
@@ -32,6 +32,7 @@ from cancellations.domain.reservation import group_keys
 from cancellations.errors import BadInput
 from cancellations.replay.world import World, build_world
 from cancellations.sources.simulator import simulate
+from cancellations.usecases.walk_forward import Market
 from monitoring.drift import dataset_share
 
 POLICY = CheckPolicy()
@@ -208,12 +209,12 @@ def _seeds(options: Options, count: int) -> range:
 
 
 def _windows(world: World, options: Options) -> Iterator[Figure]:
-    real = Market(world.history, world.built)
+    real = Market(world.history, world.built, RULE)
     as_it_was = [looks_at(f"real {day}", real, day, LOOKS, options.seed) for day in _starts(options)]
     yield from _false("real", as_it_was)
     of_no_day = []
     for seed in _seeds(options, SHUFFLED):
-        mixed = Market.of(shuffled(world.history, seed))
+        mixed = market_of(shuffled(world.history, seed))
         of_no_day.append(looks_at(f"shuffled {seed}", mixed, SHUFFLED_CHAMPION, LOOKS, seed))
     yield from _false("shuffled", of_no_day)
     chosen = list(DRIFTS)[:2] if options.quick else list(DRIFTS)

@@ -73,21 +73,25 @@ def in_flight(
     found = [
         _slice(name, probability[rows], off[rows], groups[rows])
         for name, rows in _slices(recent)
-        if rows.sum() >= policy.min_rows
+        if len(rows) >= policy.min_rows
     ]
     return tuple(sorted(found, key=lambda one: -abs(one.z)))
 
 
 def _slices(bookings: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
-    yield EVERYTHING, np.ones(len(bookings), dtype=bool)
+    """Names of slices, and the places of their bookings."""
+    yield EVERYTHING, np.arange(len(bookings))
     online = bookings["market_segment"].astype("str").str.casefold().str.contains(ONLINE, na=False).to_numpy(dtype=bool)
     if online.any() and not online.all():
-        yield ONLINE, online
-        yield f"not {ONLINE}", ~online
-    hotels = bookings["hotel"].dropna().unique()
-    if len(hotels) > 1:
-        for hotel in hotels:
-            yield str(hotel), (bookings["hotel"] == hotel).to_numpy(dtype=bool)
+        yield ONLINE, np.flatnonzero(online)
+        yield f"not {ONLINE}", np.flatnonzero(~online)
+    hotel, names = pd.factorize(bookings["hotel"])
+    if len(names) > 1:
+        # In one pass: a chain has hundreds.
+        order = np.argsort(hotel, kind="stable")
+        bounds = np.searchsorted(hotel[order], np.arange(len(names) + 1))
+        for number, name in enumerate(names):
+            yield str(name), order[bounds[number] : bounds[number + 1]]
 
 
 def _slice(name: str, probability: np.ndarray, off: np.ndarray, groups: np.ndarray) -> Slice:

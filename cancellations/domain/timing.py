@@ -7,6 +7,7 @@ this out counts cancellations that have happened already.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -104,9 +105,12 @@ def learn_timing(history: pd.DataFrame, rule: LabelRule, as_of: date) -> Timing:
     kinds = _kinds(cancelled)
     curves: dict[tuple[object, ...], Curve] = {}
     for depth in (1, 2, 3):
-        for level in {kind[:depth] for kind in kinds}:
-            rows = np.concatenate([rows for kind, rows in kinds.items() if kind[:depth] == level])
-            curves[level] = Curve(np.sort(shares[rows]), curves.get(level[:-1], everything))
+        members: dict[tuple[object, ...], list[np.ndarray]] = defaultdict(list)
+        for kind, rows in kinds.items():
+            members[kind[:depth]].append(rows)
+        for level, parts in members.items():
+            own = np.sort(shares[np.concatenate(parts)])
+            curves[level] = Curve(own, curves.get(level[:-1], everything))
     return Timing(everything, curves)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.looks import DECISION, RULE, STARTS, Champion, Course, Market, Watched, shuffled
+from benchmarks.looks import DECISION, RULE, STARTS, Course, market_of, shuffled, watched_by
 from cancellations.domain.features import FeatureSet
 from cancellations.domain.labels import matured
 from cancellations.domain.reservation import group_keys
 from cancellations.settings import MonitorSettings
 from cancellations.sources.simulator import simulate
+from cancellations.usecases.walk_forward import Market, PastChampion, Watched
 
 BEGINS = date(2015, 1, 5)
 TRAINED, END, UNTIL = (BEGINS + timedelta(days=n) for n in (90, 125, 139))
@@ -30,25 +31,25 @@ class Given:
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return Market.of(simulate(BEGINS, 140, 3))
+    return market_of(simulate(BEGINS, 140, 3))
 
 
 @pytest.fixture(scope="module")
 def watched(market: Market) -> Watched:
     reference = market.built.iloc[:300]
-    champion = Champion(TRAINED, Given(), reference, np.zeros(300), {})  # type: ignore[arg-type]
-    return Watched(market, champion, UNTIL, MonitorSettings())
+    champion = PastChampion(TRAINED, Given(), reference, np.zeros(300), {})  # type: ignore[arg-type]
+    return watched_by(market, champion, UNTIL, MonitorSettings())
 
 
 def test_a_look_shows_the_windows_bookings_and_outcomes_as_known_on_its_day(market: Market, watched: Watched) -> None:
     seen = watched.observe(END)
     assert (seen.start, seen.end) == (END - timedelta(days=27), END)
-    made = market.table["booked_on"]
+    made = market.history["booked_on"]
     window = (made >= pd.Timestamp(seen.start)) & (made <= pd.Timestamp(END))
     pd.testing.assert_frame_equal(seen.current, market.built[window])
     np.testing.assert_array_equal(seen.probability, market.built.loc[window, "price"])
     # Those too that were open on the day of the training.
-    final = matured(market.table[made <= pd.Timestamp(END)], RULE, END, after=TRAINED)
+    final = matured(market.history[made <= pd.Timestamp(END)], RULE, END, after=TRAINED)
     assert len(final) > (final["booked_on"] > pd.Timestamp(TRAINED)).sum() > 300
     assert len(seen.matured_label) == len(seen.matured_groups) == len(final)
     assert seen.matured_label.sum() == final["label"].sum()
@@ -58,18 +59,18 @@ def test_a_look_shows_the_windows_bookings_and_outcomes_as_known_on_its_day(mark
 
 
 def test_what_comes_later_changes_no_look(market: Market, watched: Watched) -> None:
-    later = market.table["known_on"] > pd.Timestamp(END)
-    turned = market.table["status"].where(~later, "canceled")
-    other = Market(market.table.assign(status=turned), market.built)
-    again = Watched(other, watched.champion, UNTIL, MonitorSettings()).observe(END)
-    assert (turned != market.table["status"]).sum() > 300
+    later = market.history["known_on"] > pd.Timestamp(END)
+    turned = market.history["status"].where(~later, "canceled")
+    other = Market(market.history.assign(status=turned), market.built, RULE)
+    again = watched_by(other, watched.champion, UNTIL, MonitorSettings()).observe(END)
+    assert (turned != market.history["status"]).sum() > 300
     seen = watched.observe(END)
     np.testing.assert_array_equal(again.matured_label, seen.matured_label)
     assert again.in_flight == seen.in_flight
 
 
 def test_a_shuffle_gives_bookings_other_days_and_changes_nothing_else(market: Market) -> None:
-    table = market.table
+    table = market.history
     moved = shuffled(table, 1)
     assert (moved["booked_on"] != table["booked_on"]).mean() > 0.9
     for name in ("arrival_on", "known_on"):
