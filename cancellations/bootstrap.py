@@ -16,6 +16,7 @@ from uuid import uuid4
 import pandas as pd
 
 from cancellations import settings as settings_module
+from cancellations.domain.calibration import Calibration
 from cancellations.domain.checks import DayCheck
 from cancellations.domain.fidelity import Fidelity
 from cancellations.domain.outlook import Outlook
@@ -59,6 +60,7 @@ from cancellations.sources.writing import write
 from cancellations.store import Database as Database
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.exports import TableExports
+from cancellations.usecases import calibrate as calibrate_
 from cancellations.usecases import check as check_
 from cancellations.usecases import compare as compare_
 from cancellations.usecases import deliver as deliver_
@@ -306,6 +308,44 @@ class App:
             clock=clock,
             on_look=on_look,
         )
+
+    def calibrate(self, *, as_of: date, on_champion: Callable[[int, int], None] = lambda done, of: None) -> Calibration:
+        """Thresholds of the house's own past, by what was known on a day; nothing is kept."""
+        from monitoring.distances import distance
+        from monitoring.report import EvidentlyMonitor, documented
+
+        knobs, training = self.settings.monitor, self.training_policy
+        making = calibrate_.Making(
+            training.cookbook[training.recipes[0]], training.seed, training.reference_rows, training.gate.min_rows
+        )
+        return calibrate_.calibrate(
+            self.store,
+            self.trainer,
+            # By the hundred Evidently's own distances take twice as long as their twin, which is equal to them.
+            EvidentlyMonitor(knobs, distance),
+            as_of=as_of,
+            documented=documented(),
+            policy=self.settings.calibration,
+            making=making,
+            rhythm=monitor_.Rhythm(knobs.window_days, knobs.step_days),
+            rule=self.settings.labels,
+            open_bookings=knobs.open_bookings,
+            on_champion=on_champion,
+        )
+
+    def keep_calibration(self, calibration: Calibration) -> None:
+        calibrate_.keep(self.store, calibration, clock)
+
+    def forget_calibration(self, *, as_of: date) -> None:
+        """From a day on the documented thresholds count again."""
+        calibrate_.keep(self.store, Calibration(as_of), clock)
+
+    @property
+    def thresholds_set(self) -> list[str]:
+        """Signals whose threshold the settings name, whatever was learned."""
+        from monitoring.report import set_by_hand
+
+        return set_by_hand(self.settings.monitor)
 
     def report(self, window: date | None = None) -> tuple[Overview, str]:
         """A window that was looked at, by its last day, in the history of its home; and its page as HTML."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from cancellations.domain.calibration import Calibration
 from cancellations.domain.card import CardFacts
 from cancellations.domain.checks import DayCheck
 from cancellations.domain.comparison import Arm
@@ -466,6 +467,12 @@ class UnitOfWork(Protocol):
         ...
 
     # requests and leases
+    def add_calibration(self, calibration: Calibration, now: datetime) -> None: ...
+
+    def calibration(self, until: date) -> Calibration | None:
+        """The last one that was added, of those as of a day or earlier."""
+        ...
+
     def add_request(self, request: RetrainRequest, now: datetime) -> bool:
         """False when the id exists; nothing is changed then."""
         ...
@@ -761,7 +768,8 @@ class Observation:
     scores of those bookings, and `matured_groups` whose they are (`domain.reservation.group_keys`).
     `reference_probability`: its scores of the reference. `importance`: the champion's, by feature,
     summing to 1. `in_flight`: what has become so far of the bookings made since it was trained, empty
-    where it is not known; `volume`: how many bookings came in.
+    where it is not known; `volume`: how many bookings came in. `calibration`: thresholds of the house's own,
+    None while none were learned.
     """
 
     champion: str
@@ -777,6 +785,7 @@ class Observation:
     matured_groups: np.ndarray = field(default_factory=lambda: np.empty(0, dtype="uint64"))
     reference_probability: np.ndarray = field(default_factory=lambda: np.empty(0))
     volume: Volume | None = None
+    calibration: Calibration | None = None
 
 
 class Measurement(Protocol):

@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cancellations.domain.calibration import CalibrationPolicy
 from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.events import OWNERS_MAILS, PREFIX
 from cancellations.domain.gate import GatePolicy
@@ -94,7 +95,8 @@ class Quarantine(BaseModel):
 class MonitorSettings(BaseModel):
     """Windows and thresholds of the monitor's first rule.
 
-    The thresholds are starting points, documented with their origin in `docs/monitoring.md`.
+    The thresholds are starting points, documented with their origin in `docs/monitoring.md`; one that is set counts,
+    of the others those that `cancellations calibrate` has learned.
     """
 
     window_days: int = Field(28, ge=1, description="bookings made in this many days, looked at together")
@@ -220,6 +222,7 @@ class Settings(BaseSettings):
     trial: TrialPolicy = TrialPolicy()
     quarantine: Quarantine = Quarantine()
     checks: CheckPolicy = CheckPolicy()
+    calibration: CalibrationPolicy = CalibrationPolicy()
     monitor: MonitorSettings = MonitorSettings()
     retrain: RetrainSettings = RetrainSettings()
     recipes: dict[str, dict[str, Any]] = Field(

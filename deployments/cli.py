@@ -14,6 +14,7 @@ from cancellations import __version__
 from cancellations.errors import CancellationsError
 from deployments.commands import (
     asking,
+    calibrating,
     champion,
     database,
     loop,
@@ -64,6 +65,7 @@ PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Look back": (reporting.report, replaying.replay),
     "Ask": (asking.status, asking.history, asking.explain, versions.reproduce, versions.compare),
     "Decide": (
+        calibrating.calibrate,
         champion.recalibrate,
         champion.promote,
         champion.rollback,

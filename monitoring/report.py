@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict, Window
@@ -10,6 +11,28 @@ from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
 from monitoring import classifier, drift, in_flight, performance, volume
 from monitoring.columns import LABEL, Sides
+
+# The setting of each signal's threshold.
+KNOBS: Mapping[str, str] = {
+    drift.NAME: "column_drift",
+    classifier.NAME: "classifier_auc",
+    performance.EXCESS: "excess_loss",
+    performance.BIAS: "calibration_bias",
+    in_flight.NAME: "in_flight",
+    drift.PREDICTIONS: "prediction_drift",
+    performance.ESTIMATED: "estimated_loss",
+    volume.NAME: "volume",
+}
+
+
+def documented() -> dict[str, float]:
+    """Each signal's threshold where nobody set one and nothing was learned."""
+    return {name: float(MonitorSettings.model_fields[knob].default) for name, knob in KNOBS.items()}
+
+
+def set_by_hand(settings: MonitorSettings) -> list[str]:
+    """Signals whose threshold somebody set."""
+    return [name for name, knob in KNOBS.items() if knob in settings.model_fields_set]
 
 
 @dataclass(frozen=True)
@@ -41,33 +64,47 @@ class EvidentlyMonitor:
     def measure(self, observation: Observation) -> EvidentlyMeasurement:
         """Never raises because of what a window holds: what can't be evaluated is reported so."""
         rows = len(observation.current)
+        limits, learned = self._limits(observation)
         obstacle = self._obstacle(observation)
         columns: tuple[ColumnDrift, ...] = ()
         compared = None
         if obstacle:
             signals = [
-                self._not_evaluated(drift.NAME, self.settings.column_drift, rows, obstacle),
-                self._not_evaluated(classifier.NAME, self.settings.classifier_auc, rows, obstacle),
+                self._not_evaluated(drift.NAME, limits[drift.NAME], rows, obstacle),
+                self._not_evaluated(classifier.NAME, limits[classifier.NAME], rows, obstacle),
             ]
         else:
             sides = Sides.of(observation.reference, observation.current, self.settings.sample_rows)
             columns, compared = drift.column_drift(sides, observation.importance, self.distance)
             signals = [
-                drift.column_signal(columns, rows, self.settings.column_drift, self._weight(drift.NAME)),
-                classifier.domain_classifier(sides, rows, self.settings.classifier_auc, self._weight(classifier.NAME)),
+                drift.column_signal(columns, rows, limits[drift.NAME], self._weight(drift.NAME)),
+                classifier.domain_classifier(sides, rows, limits[classifier.NAME], self._weight(classifier.NAME)),
             ]
-        signals += self._others(observation)
+        signals += self._others(observation, limits)
+        by_hand = set_by_hand(self.settings)
+        basis = {**learned, **dict.fromkeys(by_hand, "set by hand")}
         report = MonitorReport(
             champion=observation.champion,
             window=Window(observation.start, observation.end),
             rows=rows,
             reference_rows=len(observation.reference),
-            signals=tuple(signals),
+            signals=tuple(replace(s, basis=basis.get(s.name, "")) for s in signals),
             columns=columns,
         )
         return EvidentlyMeasurement(report, compared)
 
-    def _others(self, observation: Observation) -> list[Signal]:
+    def _limits(self, observation: Observation) -> tuple[dict[str, float], dict[str, str]]:
+        """Thresholds by signal: set by hand, learned from the house's past, or documented; and which were learned."""
+        limits = {name: float(getattr(self.settings, knob)) for name, knob in KNOBS.items()}
+        learned: dict[str, str] = {}
+        found, by_hand = observation.calibration, set_by_hand(self.settings)
+        for name in KNOBS:
+            own = None if found is None or name in by_hand else found.threshold(name)
+            if own is not None and found is not None:
+                limits[name], learned[name] = own, f"learned {found.as_of}"
+        return limits, learned
+
+    def _others(self, observation: Observation, limits: Mapping[str, float]) -> list[Signal]:
         """Signals that look at scores and outcomes, not at columns."""
         knobs = self.settings
         scores = (observation.reference_probability, observation.probability, knobs.min_rows)
@@ -77,15 +114,15 @@ class EvidentlyMonitor:
                 observation.matured_probability,
                 observation.matured_groups,
                 knobs.min_matured_rows,
-                (knobs.excess_loss, knobs.calibration_bias),
+                (limits[performance.EXCESS], limits[performance.BIAS]),
                 (self._weight(performance.EXCESS), self._weight(performance.BIAS)),
             ),
-            in_flight.in_flight_signal(observation.in_flight, knobs.in_flight, self._weight(in_flight.NAME)),
+            in_flight.in_flight_signal(observation.in_flight, limits[in_flight.NAME], self._weight(in_flight.NAME)),
             drift.prediction_drift(
-                *scores, knobs.prediction_drift, self._weight(drift.PREDICTIONS), distance=self.distance
+                *scores, limits[drift.PREDICTIONS], self._weight(drift.PREDICTIONS), distance=self.distance
             ),
-            performance.estimated_loss(*scores, knobs.estimated_loss, self._weight(performance.ESTIMATED)),
-            volume.volume_signal(observation.volume, knobs.volume, self._weight(volume.NAME)),
+            performance.estimated_loss(*scores, limits[performance.ESTIMATED], self._weight(performance.ESTIMATED)),
+            volume.volume_signal(observation.volume, limits[volume.NAME], self._weight(volume.NAME)),
         ]
 
     def _obstacle(self, observation: Observation) -> str:

@@ -14,12 +14,14 @@ def one_line(text: object) -> str:
 
 @dataclass(frozen=True)
 class SignalLine:
-    """A signal as a table shows it; `between` is its interval, empty where it has none."""
+    """A signal as a table shows it; `between` is its interval, empty where it has none; `basis` tells where its
+    threshold comes from, empty where it is the documented one."""
 
     name: str
     value: str
     between: str
     threshold: str
+    basis: str
     weight: str
     verdict: str
     alarm: bool
@@ -68,6 +70,7 @@ def _signal(signal: Signal) -> SignalLine:
         "-" if signal.value is None else f"{signal.value:.3f}",
         "" if signal.low is None or signal.high is None else f"{signal.low:.3f} to {signal.high:.3f}",
         f"{signal.threshold:g}",
+        one_line(signal.basis),
         f"{signal.weight:g}" if signal.weight else "none, mailed" if signal.mailed else "none",
         signal.verdict.value,
         signal.verdict is Verdict.ALARM,

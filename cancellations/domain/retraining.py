@@ -53,7 +53,7 @@ class Signal:
     """One piece of evidence about a window; it alarms when `value >= threshold`.
 
     `low` to `high`: 95 % interval of the value, where it has one. `mailed`: people are told when it begins to
-    alarm, whatever is decided.
+    alarm, whatever is decided. `basis`: where the threshold comes from, empty where it is the documented one.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Signal:
     low: float | None = None
     high: float | None = None
     mailed: bool = False
+    basis: str = ""
 
     @property
     def strength(self) -> float:

@@ -8,12 +8,22 @@ from typing import Any
 
 from sqlalchemy import Row, case, select, update
 
+from cancellations.domain.calibration import Calibration
 from cancellations.domain.checks import DayCheck
 from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import BadInput
 from cancellations.ports import StoredDecision
 from cancellations.store import tables
-from cancellations.store.records import from_decision, from_findings, from_report, to_decision, to_findings, to_report
+from cancellations.store.records import (
+    from_calibration,
+    from_decision,
+    from_findings,
+    from_report,
+    to_calibration,
+    to_decision,
+    to_findings,
+    to_report,
+)
 from cancellations.store.transaction import Transaction
 
 
@@ -70,6 +80,15 @@ class Decisions(Transaction):
         return [
             DayCheck(row.day, row.bookings, row.learned_from, to_findings(row.findings)) for row in self._read(query)
         ]
+
+    def add_calibration(self, calibration: Calibration, now: datetime) -> None:
+        values = {"as_of": calibration.as_of, "learned": from_calibration(calibration), "recorded_at": now}
+        self._write(self._insert(tables.calibrations).values(values))
+
+    def calibration(self, until: date) -> Calibration | None:
+        newest = select(tables.calibrations.c.learned).order_by(tables.calibrations.c.number.desc()).limit(1)
+        found = self._read(newest.where(tables.calibrations.c.as_of <= until)).scalar()
+        return None if found is None else to_calibration(found)
 
     def add_request(self, request: RetrainRequest, now: datetime) -> bool:
         values = {**asdict(request), "state": request.state.value, "created_at": now, "state_since": now}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cancellations.domain.calibration import Calibration, Learned
 from cancellations.domain.checks import Check, Finding
 from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
@@ -75,6 +76,20 @@ def from_findings(findings: Sequence[Finding]) -> dict[str, Any]:
 def to_findings(data: Mapping[str, Any]) -> tuple[Finding, ...]:
     _require_known(data, "check")
     return tuple(Finding(**f | _numbers(f, "usual", "chance") | {"check": Check(f["check"])}) for f in data["findings"])
+
+
+def from_calibration(calibration: Calibration) -> dict[str, Any]:
+    return {"schema": SCHEMA, **plain(asdict(calibration))}
+
+
+def to_calibration(data: Mapping[str, Any]) -> Calibration:
+    _require_known(data, "calibration")
+    first, last = (None if data[end] is None else date.fromisoformat(data[end]) for end in ("first", "last"))
+    learned = tuple(
+        Learned(**own | _numbers(own, "documented", "threshold", "median", "highest", "chance"))
+        for own in data["learned"]
+    )
+    return Calibration(date.fromisoformat(data["as_of"]), learned, first, last, data["weeks"])
 
 
 def from_sequence(policy: SequencePolicy) -> dict[str, Any]:

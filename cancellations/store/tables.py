@@ -262,6 +262,16 @@ checks = Table(
     Column("recorded_at", Instant, nullable=False),
 )
 
+# Those of a later day say nothing of earlier windows: `as_of` is event time.
+calibrations = Table(
+    "calibrations",
+    metadata,
+    _number(),
+    Column("as_of", Date, nullable=False),
+    Column("learned", JSON, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+)
+
 requests = Table(
     "requests",
     metadata,

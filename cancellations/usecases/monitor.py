@@ -160,6 +160,7 @@ def observe(
         importance=registry.importance(champion.version),
         in_flight=_in_flight(work, champion, history, unseen, probability, end, rule, open_bookings),
         volume=volume(work.booked_days(end - timedelta(days=VOLUME_DAYS), end), end),
+        calibration=work.calibration(end),
     )
     return observation, matured_since
 

@@ -175,7 +175,8 @@ def _tell_wish(found: Explanation, voice: Voice) -> None:
 def _tell_reasons(stored: StoredDecision, voice: Voice) -> None:
     for signal in stored.report.signals:
         value = "–" if signal.value is None else f"{signal.value:.3f}"
-        voice.say(f"    {signal.name:<20}  {value:>6} of {signal.threshold:<5g}  {signal.verdict}")
+        basis = f" (threshold {signal.basis})" if signal.basis else ""
+        voice.say(f"    {signal.name:<23}  {value:>6} of {signal.threshold:<5g}  {signal.verdict}{basis}")
     for reason in stored.decision.reasons:
         voice.tell(reason, "    ")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -105,6 +106,43 @@ def application(home: Path) -> App:
 
 def outcomes(run: Run, until: str) -> None:
     assert run("ingest", "simulator", "--after", str(SECOND), "--as-of", until).code == 0
+
+
+# --- thresholds -----------------------------------------------------------------------------------
+
+
+def test_thresholds_are_learned_told_kept_and_given_up(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {"EVERY_DAYS": "3", "WEEKS": "1", "MIN_CHAMPIONS": "3", "MAX_CHAMPIONS": "3", "HISTORY_DAYS": "20"}
+    knobs = {f"CALIBRATION__{name}": value for name, value in short.items()}
+    knobs |= {"GATE__MIN_ROWS": "200", "MONITOR__MIN_ROWS": "50", "MONITOR__VOLUME": "4"}
+    for name, value in knobs.items():
+        monkeypatch.setenv(f"CANCELLATIONS_{name}", value)
+    until = str(SECOND)
+    seen = run("calibrate", "--dry-run", "--as-of", until)
+    assert seen.code == 0, seen.err
+    assert "nothing was kept" in seen.out and "past champions looked at" in seen.out
+    assert re.search(r"column drift +[\d.]+ +[\d.]+ +0.5 +[\d.]+ +\d+ of \d+, then 0", seen.out)
+    assert "matured excess loss stays: " in seen.out
+    with application(home).store.begin() as work:
+        assert work.calibration(SECOND) is None
+    kept = run("calibrate", "--as-of", until, "--json")
+    learned = {own["signal"]: own for own in kept.json["learned"]}
+    with application(home).store.begin() as work:
+        found = work.calibration(SECOND)
+        assert found is not None
+        assert {own.signal: own.threshold for own in found.learned} == {n: o["threshold"] for n, o in learned.items()}
+        assert found.threshold("column drift") == learned["column drift"]["threshold"] != 0.5
+    later = str(SECOND + timedelta(days=7))
+    outcomes(run, later)
+    assert run("score", "--as-of", later).code == 0
+    assert run("monitor", "--after", until, "--as-of", later).code == 0
+    told = run("explain", "1", "--decision", later).out
+    assert f"of {learned['column drift']['threshold']:<5g}" in told and f"(threshold learned {SECOND})" in told
+    assert "4      not evaluated (threshold set by hand)" in told
+    assert "documented thresholds count again" in run("calibrate", "--documented", "--as-of", until).out
+    with application(home).store.begin() as work:
+        found = work.calibration(SECOND)
+    assert found is not None and found.threshold("column drift") is None
 
 
 # --- the recalibration ----------------------------------------------------------------------------

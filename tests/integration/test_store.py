@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, text
 
 from cancellations.domain import features, reservation
+from cancellations.domain.calibration import Calibration, Learned
 from cancellations.domain.checks import Check, DayCheck, Finding
 from cancellations.domain.comparison import Arm, SequencePolicy, Step
 from cancellations.domain.events import Channel, Message
@@ -167,6 +168,7 @@ def write_everything(work: UnitOfWork) -> None:
     work.advance_load(load, LoadCounts("file", 2, 0, 1, 0, 0, 1, 1), 2, NOW)
     work.add_predictions("1", scores("a"), DAY, NOW)
     work.add_check(DayCheck(DAY, 1, 60), NOW)
+    work.add_calibration(Calibration(DAY), NOW)
     work.add_decision(a_decision())
     work.add_request(a_request(), NOW)
     work.update_request(a_request(state=RequestState.RUNNING), NOW)
@@ -580,6 +582,25 @@ def test_a_day_is_checked_once_and_its_findings_come_back_as_they_were(store: Sq
         assert work.checks() == [passed, broken]
         assert work.checks(limit=1) == [passed]
         assert work.checks(until=DAY) == [broken]
+
+
+def test_thresholds_count_from_their_day_on_and_come_back_as_they_were(store: SqlStore) -> None:
+    learned = (
+        Learned("column drift", 0.5, 0.922, 19, 152, 0.533, 0.967, 16, 1, 0.1),
+        Learned("volume", 3.0, 3.0, 5, 40, why="evaluated under 5 past champions, 6 are needed"),
+    )
+    week = timedelta(days=7)
+    first, later = Calibration(DAY, learned, DAY - 20 * week, DAY - 8 * week, 8), Calibration(DAY + week)
+    with store.begin() as work:
+        assert work.calibration(DAY) is None
+        work.add_calibration(later, NOW)
+        work.add_calibration(first, NOW)
+        assert work.calibration(DAY - timedelta(days=1)) is None
+        # The last one that was made, of those that say something of the day.
+        assert work.calibration(DAY) == first == work.calibration(DAY + week)
+        work.add_calibration(later, NOW)
+        assert work.calibration(DAY + week) == later
+        assert work.calibration(DAY) == first
 
 
 def test_a_request_is_written_once_and_updated_by_id(store: SqlStore) -> None:

@@ -27,7 +27,7 @@ OF_BOOKINGS = {
     *("corrections", "outcome_corrections", "tallies"),
 }
 # Tables that grow with time: the newest rows may be read along an index.
-OF_TIME = {"decisions", "requests", "messages", "loads", "quarantine", "ledger"}
+OF_TIME = {"decisions", "calibrations", "requests", "messages", "loads", "quarantine", "ledger"}
 
 
 def act(work: UnitOfWork) -> None:
@@ -50,6 +50,7 @@ def act(work: UnitOfWork) -> None:
     work.scored("1", DAY, LATER)
     work.predictions("1", ids)
     work.features(ids)
+    work.calibration(LATER)
     work.history(LATER, LATER)
     work.history(LATER, LATER, ending=Ending(DAY))
     work.outcomes_until(LATER)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cancellations.domain.calibration import Calibration, Learned
 from cancellations.domain.comparison import Day, SequencePolicy, read
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC, FeatureSet
 from cancellations.domain.promotion import Kind, Mode, Trial, TrialState
@@ -20,6 +21,7 @@ from cancellations.ports import Observation, StoredDecision
 from cancellations.settings import MonitorSettings
 from monitoring.classifier import domain_classifier
 from monitoring.columns import Sides, clean, comparable, describe, obstacle, watched
+from monitoring.distances import distance
 from monitoring.drift import column_signal
 from monitoring.performance import estimated_loss, realised
 from monitoring.plots import ReportPictures
@@ -231,6 +233,31 @@ def test_the_classifier_looks_at_declared_columns_that_both_sides_have() -> None
 def test_a_column_that_cannot_be_compared_says_why(broken: object, told: str) -> None:
     current = clean(broken(bookings(400, 2)))  # type: ignore[operator]
     assert told in obstacle(clean(bookings(400, 1)), current, "price")
+
+
+def test_a_threshold_set_by_hand_counts_before_a_learned_one_and_that_before_the_documented() -> None:
+    learned = tuple(Learned(name, 1.0, 0.25, 9, 72) for name in ("column drift", "prediction drift"))
+    seen = Observation(
+        champion="1",
+        start=date(2016, 5, 1),
+        end=date(2016, 5, 28),
+        reference=bookings(800, 1),
+        current=bookings(800, 2).assign(price=lambda f: f["price"] * 3),
+        probability=np.full(800, 0.3),
+        matured_label=np.empty(0),
+        matured_probability=np.empty(0),
+        importance={"price": 0.3, "lead_days": 0.7},
+        reference_probability=np.full(800, 0.3),
+        calibration=Calibration(date(2016, 5, 2), learned),
+    )
+    report = EvidentlyMonitor(MonitorSettings(prediction_drift=0.4), distance).measure(seen).report
+    told = {s.name: (s.threshold, s.basis) for s in report.signals}
+    assert told["column drift"] == (0.25, "learned 2016-05-02")
+    assert told["prediction drift"] == (0.4, "set by hand")
+    assert told["domain classifier"] == (0.9, "")
+    # The learned one decides: .3 of the importance has drifted.
+    own = report.signal("column drift")
+    assert own is not None and own.value == pytest.approx(0.3) and own.verdict is Verdict.ALARM
 
 
 def test_cleaning_reads_numbers_from_text_and_nullable_types() -> None:
