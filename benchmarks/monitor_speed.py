@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from benchmarks.figures import Figure, peak_memory
 from cancellations.domain.features import CATEGORICAL, NUMERIC, build, past_of
@@ -49,7 +50,7 @@ class Looked:
 def speed(seed: int, *, quick: bool) -> Iterator[Figure]:
     """Ratios of times and the memory of a look, each size in a process of its own."""
     for rows, (repetitions, at_most) in (QUICK if quick else SIZES).items():
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, get_context("spawn"), threadpool_limits, (1,)) as pool:
             found = pool.submit(looked, rows, repetitions, seed).result()
         name = f"{REFERENCE:,} x {rows:,}, {len(NUMERIC) + len(CATEGORICAL)} columns"
         ratios = [ours / preset for ours, preset in zip(found.ours, found.preset, strict=True)]

@@ -6,7 +6,7 @@ what was known on its own day, as `usecases.monitor.observe` shows it to the mon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -78,7 +78,7 @@ class Watched:
         market, trained = self._market, self.champion.trained
         after = max(trained, end - timedelta(days=self._window_days))
         window, made = market.rows(after, end), market.rows(trained, end)
-        known = self._known(market.history.iloc[: made.stop], end)
+        known = self.known(market.history.iloc[: made.stop], end)
         known = known.assign(probability=self._probability[: made.stop])
         # Bookings that were open when it was trained have its scores too; of those in flight only later ones count.
         matured_on = self._maturity.iloc[: made.stop]
@@ -105,11 +105,7 @@ class Watched:
         return int(((self._maturity > after) & (self._maturity <= until)).sum())
 
     @staticmethod
-    def _known(history: pd.DataFrame, end: date) -> pd.DataFrame:
+    def known(history: pd.DataFrame, end: date) -> pd.DataFrame:
+        """The bookings with what was known of their ends on a day."""
         later = history["known_on"] > pd.Timestamp(end)
         return history.assign(status=history["status"].mask(later), known_on=history["known_on"].mask(later))
-
-
-def ends(after: date, until: date, step_days: int) -> Sequence[date]:
-    """Last days of the looks in `(after, until]`, a step apart."""
-    return [after + timedelta(days=step_days * n) for n in range(1, (until - after).days // step_days + 1)]

@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.looks import DECISION, RULE, STARTS, Course, market_of, shuffled, watched_by
+from benchmarks.looks import CBPE, DECISION, RULE, STARTS, Course, lost, market_of, shuffled, told_late, watched_by
+from cancellations.domain.calibration import Calibration, Learned
 from cancellations.domain.features import FeatureSet
-from cancellations.domain.labels import matured
+from cancellations.domain.labels import CANCELLED, matured
 from cancellations.domain.reservation import group_keys
+from cancellations.domain.retraining import Signal, judge
 from cancellations.settings import MonitorSettings
 from cancellations.sources.simulator import simulate
 from cancellations.usecases.walk_forward import Market, PastChampion, Watched
+from monitoring.report import documented
 
 BEGINS = date(2015, 1, 5)
 TRAINED, END, UNTIL = (BEGINS + timedelta(days=n) for n in (90, 125, 139))
@@ -83,10 +86,46 @@ def test_a_shuffle_gives_bookings_other_days_and_changes_nothing_else(market: Ma
     pd.testing.assert_frame_equal(shuffled(table, 1), moved)
 
 
+def course(values: list[dict[str, float]], learned: Calibration | None = None) -> Course:
+    ends = tuple(STARTS + timedelta(days=7 * n - 1) for n in range(len(values)))
+    limits = documented()
+    signals = tuple(
+        tuple(
+            Signal(name, v, limits[name], judge(v, limits[name]), MonitorSettings().weights.get(name, 0.0), 900)
+            for name, v in look.items()
+        )
+        for look in values
+    )
+    many = (5_000,) * len(ends)
+    return Course("m", None, 1.0, TRAINED, ends, signals, many, learned, flagged=False, estimated=(True,) * len(ends))
+
+
 def test_the_first_look_that_told_counts_from_the_change() -> None:
-    ends = tuple(STARTS + timedelta(days=7 * n - 1) for n in (0, 1, 2))
-    alarms = (frozenset({"volume"}), frozenset(), frozenset({"volume", "column drift"}))
-    course = Course("m", None, 1.0, ends, alarms, (False, True, True), flagged=False)
-    assert course.first("volume") == 14  # what alarmed before the change saw something else
-    assert course.first(DECISION) == 7
-    assert course.first("estimated loss") is None
+    seen = course([{"volume": 4.0}, {"volume": 2.0}, {"volume": 3.0, "column drift": 0.1}])
+    assert seen.first("volume") == 14  # what alarmed before the change saw something else
+    assert seen.first("column drift") is None is seen.first("estimated loss")
+    assert seen.first(CBPE) == 7
+
+
+def test_a_decision_is_judged_by_documented_and_by_learned_thresholds() -> None:
+    look = {"matured excess loss": 0.025, "domain classifier": 0.8, "column drift": 0.1}
+    lower = Calibration(TRAINED, (Learned("domain classifier", 0.9, 0.75, 9, 72),))
+    seen = course([look] * 4, lower)
+    assert seen.told(DECISION) == [False] * 4
+    # By the lower one the classifier alarms beside the loss; confirmed by the second look.
+    assert seen.told(DECISION, learned=True) == [False, True, True, True]
+    assert seen.told("domain classifier", learned=True) == [True] * 4 != seen.told("domain classifier")
+    assert course([look] * 4).told(DECISION, learned=True) == [False] * 4
+
+
+def test_feeds_that_are_late_or_lossy_leave_what_was_told_before_and_hide_what_they_say() -> None:
+    table = market_of(simulate(STARTS - timedelta(days=60), 120, 3)).history
+    cancelled = table["status"].isin(CANCELLED) & (table["known_on"] >= pd.Timestamp(STARTS))
+    late, less = told_late(table, 30, 1), lost(table, 0.25, 1)
+    assert ((late["known_on"] - table["known_on"]).dt.days == 30).equals(cancelled)
+    gone = less["status"].isna() & table["status"].notna()
+    assert gone[cancelled].mean() == pytest.approx(0.25, abs=0.03) and not gone[~cancelled].any()
+    # Nothing told of them, they count as kept once they have matured.
+    end = (table["arrival_on"].max() + pd.Timedelta(days=60)).date()
+    ended = matured(less, RULE, end)
+    assert not ended["label"][ended["reservation_id"].isin(table["reservation_id"][gone])].any()
