@@ -373,6 +373,7 @@ class App:
             self.registry,
             doorbell=self.doorbell,
             patience=timedelta(seconds=self.settings.retrain.patience_seconds) if patience is None else patience,
+            overdue=timedelta(minutes=self.settings.retrain.overdue_minutes),
             max_attempts=self.settings.retrain.max_attempts,
             clock=clock,
         )

@@ -482,6 +482,18 @@ class UnitOfWork(Protocol):
         """When the request last changed its state."""
         ...
 
+    def made_at(self, request_id: str) -> datetime:
+        """When the request was written."""
+        ...
+
+    def note_held(self, request_id: str, reason: str, now: datetime) -> None:
+        """A rule keeps a request from starting at this moment."""
+        ...
+
+    def held_until(self, request_id: str) -> datetime | None:
+        """The last moment at which a rule kept it from starting, as far as somebody looked."""
+        ...
+
     def acquire_lease(self, name: str, owner: str, now: datetime, ttl: timedelta) -> int | None:
         """Fencing token (grows with each holder), or None while another's lease is alive."""
         ...

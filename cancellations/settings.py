@@ -142,6 +142,11 @@ class RetrainSettings(BaseModel):
     lease_minutes: float = Field(15.0, description="a worker silent for so long is taken for dead")
     max_attempts: int = Field(3, description="of one request, before people are asked")
     patience_seconds: float = Field(180.0, description="of a request with its event, before reconcile starts it")
+    overdue_minutes: float = Field(
+        60.0,
+        gt=0,
+        description="until owners are told of a request that has not ended; 60 let two workers die and a third train",
+    )
     recipes: tuple[str, ...] = Field(
         (DEFAULT_RECIPE,), description="names of those that compete, the preferred one first; see docs/model.md"
     )

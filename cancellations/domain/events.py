@@ -172,6 +172,25 @@ class RetrainFailed(Fact):
 
 
 @dataclass(frozen=True)
+class RetrainOverdue(Fact):
+    """A request has not ended long after it could begin; told once for each request, whatever follows.
+
+    `made_at` is when it was written, `minutes` for how long no rule has kept it from starting; `reasons` say what it
+    waits for, the first one shortly.
+    """
+
+    topic: ClassVar[str] = "cancellations.retrain.overdue"
+    about: ClassVar[tuple[str, str]] = ("request", "request_id")
+    identified_by: ClassVar[tuple[str, ...]] = ("request_id",)
+    request_id: str
+    champion: str | None
+    as_of: date
+    made_at: datetime
+    minutes: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ChampionChanged(Fact):
     """Another version serves from now on: the first one, a promoted one, or one that is back.
 
@@ -268,6 +287,7 @@ FACTS: tuple[type[Fact], ...] = (
     ChallengerRegistered,
     RetrainRejected,
     RetrainFailed,
+    RetrainOverdue,
     ChampionChanged,
     ApprovalNeeded,
     TrialEnded,

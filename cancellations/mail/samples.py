@@ -21,6 +21,7 @@ from cancellations.domain.events import (
     Fact,
     RetrainDue,
     RetrainFailed,
+    RetrainOverdue,
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
@@ -82,6 +83,11 @@ def _stories() -> Mapping[str, Story]:
         ),
         "retrain-failed": (
             RetrainFailed(REQUEST, "3", END, ("attempt 3 of 3: MLflow does not answer at http://mlflow:5000",)),
+            None,
+            None,
+        ),
+        "retrain-overdue": (
+            RetrainOverdue(REQUEST, "3", END, SAID_AT, 64, ("no worker has taken it since 2030-07-01 05:00 UTC",)),
             None,
             None,
         ),

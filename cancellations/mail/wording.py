@@ -24,6 +24,7 @@ from cancellations.domain.events import (
     OutlookPublished,
     RetrainDue,
     RetrainFailed,
+    RetrainOverdue,
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
@@ -320,6 +321,47 @@ def _failed(story: Story) -> Words:
         ),
         (again, PAUSE, RESUME, STATUS),
     )
+
+
+def _overdue(story: Story) -> Words:
+    fact, stays = story.fact, _who_stays(story.fact["champion"])
+    waits, waited = one_line(fact["reasons"][0]), _minutes(fact["minutes"])
+    request = one_line(fact["request_id"])
+    return Words(
+        Tone.ATTENTION,
+        f"Retrain of {fact['as_of']} is overdue: {waits}",
+        f"The retrain asked for at {_instant(fact['made_at'])} has not ended in {waited}: {waits}; {stays}.",
+        (
+            (
+                "How much it matters",
+                "Predictions are what they were. What made the retrain necessary still stands, and no other one is"
+                " asked for meanwhile.",
+            ),
+            (
+                "Look here first",
+                "Does a worker run (`cancellations up`, or the work pool in Prefect), and is one of its runs stuck?"
+                " A training that needs so long on your bookings needs CANCELLATIONS_RETRAIN__OVERDUE_MINUTES raised.",
+            ),
+            (
+                "What the system did",
+                "It keeps the request, and goes on starting it every ten minutes, or waits for the attempt that runs."
+                " This is told once for each request.",
+            ),
+        ),
+        (
+            STATUS,
+            Step(f"cancellations retrain --request {request}", "works on it here, if nobody else does"),
+            PAUSE,
+            RESUME,
+        ),
+    )
+
+
+def _minutes(count: int) -> str:
+    if count < 120:
+        return f"{count} minutes"
+    hours = count // 60
+    return f"{hours} hours" if hours < 48 else f"{hours // 24} days"
 
 
 def _changed(story: Story) -> Words:
@@ -620,6 +662,7 @@ WORDING: dict[str, Callable[[Story], Words]] = {
     ChallengerRegistered.topic: _registered,
     RetrainRejected.topic: _rejected,
     RetrainFailed.topic: _failed,
+    RetrainOverdue.topic: _overdue,
     ChampionChanged.topic: _changed,
     ApprovalNeeded.topic: _approval,
     TrialEnded.topic: _ended,

@@ -610,6 +610,20 @@ def test_waiting_since_moves_with_the_state_only(store: SqlStore) -> None:
         assert work.waiting_since("r1") == NOW + 2 * MINUTE
 
 
+def test_what_keeps_a_request_from_starting_is_noted_for_each_beside_when_it_was_made(store: SqlStore) -> None:
+    with store.begin() as work:
+        for name in ("r1", "r2"):
+            work.add_request(a_request(name), NOW)
+        work.update_request(a_request(state=RequestState.RUNNING), NOW + MINUTE)
+        assert work.made_at("r1") == NOW and work.held_until("r1") is None
+        work.note_held("r1", "a trial must end first", NOW)
+        work.note_held("r1", "paused", NOW + 2 * MINUTE)
+        assert (work.held_until("r1"), work.held_until("r2")) == (NOW + 2 * MINUTE, None)
+        assert (work.paused(), work.promotions_held()) == (None, None)
+        with pytest.raises(BadInput, match="no retrain request 'r9'"):
+            work.made_at("r9")
+
+
 def test_the_pause_has_a_reason_until_it_ends(store: SqlStore) -> None:
     with store.begin() as work:
         assert work.paused() is None

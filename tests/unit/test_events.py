@@ -25,6 +25,7 @@ from cancellations.domain.events import (
     OutlookPublished,
     RetrainDue,
     RetrainFailed,
+    RetrainOverdue,
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
@@ -45,6 +46,7 @@ EXAMPLES: tuple[Fact, ...] = (
     ChallengerRegistered("request-7", "2", "1", END, REASONS),
     RetrainRejected("request-7", "1", END, REASONS),
     RetrainFailed("request-7", None, END, REASONS),
+    RetrainOverdue("request-7", "1", END, NOW, 64, REASONS),
     ChampionChanged("2", "1", 5, END, "promoted", "better", "the trial", "trial-2-4", REASONS),
     ApprovalNeeded("trial-2-4", "1", "2", END, NOW, REASONS),
     TrialEnded("trial-2-4", "trial", "rejected", "1", "2", END, REASONS),
@@ -60,6 +62,7 @@ SUBJECTS = {
     ChallengerRegistered: ("request", "request-7"),
     RetrainRejected: ("request", "request-7"),
     RetrainFailed: ("request", "request-7"),
+    RetrainOverdue: ("request", "request-7"),
     ChampionChanged: ("champion", "2"),
     ApprovalNeeded: ("trial", "trial-2-4"),
     TrialEnded: ("trial", "trial-2-4"),
@@ -76,6 +79,7 @@ WAYS = {
     ChallengerRegistered: BY_MAIL,
     RetrainRejected: BY_MAIL,
     RetrainFailed: BY_MAIL,
+    RetrainOverdue: BY_MAIL,
     ChampionChanged: BY_BOTH,
     ApprovalNeeded: BY_MAIL,
     TrialEnded: BY_MAIL,
@@ -151,8 +155,9 @@ def test_whatever_differs_makes_another_fact_unless_it_is_named_by_less(fact: Fa
         assert seen.isdisjoint(changed) is (by_all or field.name in fact.identified_by), field.name
 
 
-def test_a_morning_and_a_silence_have_one_mail_whatever_is_computed_anew() -> None:
-    assert {fact for fact in FACTS if fact.identified_by} == {OutlookPublished, SourceSilent}
+def test_a_morning_a_silence_and_a_request_have_one_mail_whatever_is_computed_anew() -> None:
+    assert {fact for fact in FACTS if fact.identified_by} == {OutlookPublished, SourceSilent, RetrainOverdue}
+    assert RetrainOverdue.identified_by == ("request_id",)
     assert SourceSilent.identified_by == ("since",)
     assert OutlookPublished.identified_by == ("as_of", "environment")
 

@@ -82,6 +82,7 @@ POLICY = TrainingPolicy(
 # Few resamples: what the intervals are is told elsewhere.
 EVALUATOR = GroupBootstrap(resamples=20)
 PATIENCE = timedelta(minutes=3)
+OVERDUE = timedelta(hours=1)
 
 
 class Unseen(ReportPictures):
@@ -381,6 +382,7 @@ class World:
             registry or self.registry,
             doorbell=self.orchestrator if doorbell else None,
             patience=PATIENCE,
+            overdue=OVERDUE,
             max_attempts=POLICY.max_attempts,
             clock=self.clock,
         )
