@@ -36,6 +36,7 @@ from cancellations.errors import BadInput, EpochMismatch, LeaseLost, ServiceDown
 from cancellations.ports import (
     LoadContent,
     LoadCounts,
+    MessageState,
     QuarantinedRow,
     StoredDecision,
     UnitOfWork,
@@ -880,3 +881,38 @@ def test_a_late_failure_does_not_bring_a_sent_message_back(store: SqlStore) -> N
         work.mark_failed("m1", "no answer", NOW)
         work.mark_failed("m1", "no answer", None)
         assert work.pending_messages() == work.dead_messages() == []
+
+
+def test_mails_of_kinds_that_wait_are_passed_over_until_they_are_told(store: SqlStore) -> None:
+    kept, other = a_message("m1"), replace(a_message("m2"), topic="cancellations.trial.ended")
+    with store.begin() as work:
+        work.add_messages([kept, other, replace(kept, id="m3")], NOW)
+        assert [e.message.id for e in work.due_messages(Channel.MAIL, NOW, 9, [kept.topic])] == ["m2"]
+        assert [e.message.id for e in work.due_messages(Channel.MAIL, NOW, 1, [kept.topic])] == ["m2"]
+        assert work.mark_told(["m1", "m9"]) == 1
+        assert work.mark_told(["m1"]) == 0
+        assert [e.message.id for e in work.due_messages(Channel.MAIL, NOW, 9)] == ["m2", "m3"]
+        work.mark_failed("m1", "too late", NOW)
+        work.mark_sent("m2", NOW)
+        work.mark_failed("m3", "gone", None)
+        assert work.mark_told(["m2", "m3"]) == 0 and work.pending_messages() == []
+        found = work.messages(["m3", "m1", "m9", "m2"])
+        assert [(e.message.id, e.state) for e in found] == [
+            ("m1", MessageState.TOLD),
+            ("m2", MessageState.SENT),
+            ("m3", MessageState.DEAD),
+        ]
+
+
+def test_mails_are_found_by_their_place_and_the_last_of_a_topic(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.add_messages([a_message("m1"), a_message("e1", Channel.EVENT), a_message("m2"), a_message("m3")], NOW)
+        first, *_ = work.mails_after(0)
+        assert [e.message.id for e in work.mails_after(0)] == ["m1", "m2", "m3"]
+        assert [e.message.id for e in work.mails_after(first.number)] == ["m2", "m3"]
+        assert work.last_message("nothing") is None
+        work.mark_failed("m3", "gone", None)
+        topic = first.message.topic
+        last, alive = work.last_message(topic), work.last_message(topic, but=MessageState.DEAD)
+        assert last is not None and alive is not None
+        assert (last.message.id, alive.message.id) == ("m3", "m2")
