@@ -43,7 +43,7 @@ from cancellations.ports import (
     Trainer,
 )
 from cancellations.registry import MlflowRegistry
-from cancellations.settings import Settings
+from cancellations.settings import NEVER, Settings
 from cancellations.sources.check import Check as Check
 from cancellations.sources.check import check
 from cancellations.sources.draft import Draft as Draft
@@ -62,6 +62,7 @@ from cancellations.store.exports import TableExports
 from cancellations.usecases import check as check_
 from cancellations.usecases import compare as compare_
 from cancellations.usecases import deliver as deliver_
+from cancellations.usecases import digest as digest_
 from cancellations.usecases import explain as explain_
 from cancellations.usecases import fidelity as fidelity_
 from cancellations.usecases import ingest as ingest_
@@ -358,6 +359,20 @@ class App:
             registry=self.registry,
             run_address=self.run_address,
             max_attempts=self.settings.message_attempts,
+            owner=owner(),
+            clock=clock,
+            weekly=self.settings.mail.weekly_topics,
+        )
+
+    def digest(self, as_of: date) -> digest_.Digested:
+        """Writes the weekly digest, if one is due on a day."""
+        mail = self.settings.mail
+        return digest_.digest(
+            self.store,
+            as_of=as_of,
+            weekday=None if mail.digest_day == NEVER else mail.digest_day,
+            weekly=mail.weekly_topics,
+            environment=self.settings.environment,
             owner=owner(),
             clock=clock,
         )

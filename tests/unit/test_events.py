@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cancellations.domain.digest import Champion
 from cancellations.domain.events import (
     FACTS,
     ApprovalNeeded,
@@ -19,6 +20,7 @@ from cancellations.domain.events import (
     ChampionChanged,
     Channel,
     DataBroken,
+    DigestPublished,
     DriftDetected,
     Fact,
     OutcomesArrived,
@@ -52,6 +54,7 @@ EXAMPLES: tuple[Fact, ...] = (
     TrialEnded("trial-2-4", "trial", "rejected", "1", "2", END, REASONS),
     OutcomesArrived("trial-2-4", END, 120, NOW),
     OutlookPublished(END, "2", 0.8, "€", "", ("ada@hotel.example",), 0, ({"days": 7},), {"rank": [1]}, {"a": ["H"]}),
+    DigestPublished(START, END, "", Champion("1", START, START), report_id="report-7", silent=(END,), booked=7),
 )
 SUBJECTS = {
     DriftDetected: ("request", "request-7"),
@@ -68,6 +71,7 @@ SUBJECTS = {
     TrialEnded: ("trial", "trial-2-4"),
     OutcomesArrived: ("trial", "trial-2-4"),
     OutlookPublished: ("outlook", "2016-05-29"),
+    DigestPublished: ("digest", "2016-05-29"),
 }
 BY_MAIL, BY_EVENT, BY_BOTH = {Channel.MAIL}, {Channel.EVENT}, {Channel.EVENT, Channel.MAIL}
 WAYS = {
@@ -85,6 +89,7 @@ WAYS = {
     TrialEnded: BY_MAIL,
     OutcomesArrived: BY_EVENT,
     OutlookPublished: BY_MAIL,
+    DigestPublished: BY_MAIL,
 }
 
 each_fact = pytest.mark.parametrize("fact", EXAMPLES, ids=lambda fact: type(fact).__name__)
@@ -155,8 +160,10 @@ def test_whatever_differs_makes_another_fact_unless_it_is_named_by_less(fact: Fa
         assert seen.isdisjoint(changed) is (by_all or field.name in fact.identified_by), field.name
 
 
-def test_a_morning_a_silence_and_a_request_have_one_mail_whatever_is_computed_anew() -> None:
-    assert {fact for fact in FACTS if fact.identified_by} == {OutlookPublished, SourceSilent, RetrainOverdue}
+def test_a_morning_a_week_a_silence_and_a_request_have_one_mail_whatever_is_computed_anew() -> None:
+    named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue}
+    assert {fact for fact in FACTS if fact.identified_by} == named
+    assert DigestPublished.identified_by == ("until", "environment")
     assert RetrainOverdue.identified_by == ("request_id",)
     assert SourceSilent.identified_by == ("since",)
     assert OutlookPublished.identified_by == ("as_of", "environment")

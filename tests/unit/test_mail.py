@@ -25,6 +25,7 @@ from cancellations.domain.events import (
     ChampionChanged,
     Channel,
     DataBroken,
+    DigestPublished,
     DriftDetected,
     Fact,
     Message,
@@ -156,8 +157,8 @@ def flat(text: str) -> str:
 def test_every_fact_that_leaves_by_mail_has_words_and_an_example_here_and_no_other_has() -> None:
     by_mail = {fact for fact in FACTS if Channel.MAIL in fact.channels}
     assert set(WORDING) == {fact.topic for fact in by_mail}
-    # The morning's outlook is no decision: its mail is looked at in test_scores_out.py.
-    assert {type(f) for f in FACT_EXAMPLES} == by_mail - {OutlookPublished}
+    # The morning's outlook and the digest are no decisions: test_scores_out.py and test_digest.py look at their mails.
+    assert {type(f) for f in FACT_EXAMPLES} == by_mail - {OutlookPublished, DigestPublished}
 
 
 @pytest.mark.parametrize("fact", FACT_EXAMPLES, ids=lambda f: type(f).__name__)
