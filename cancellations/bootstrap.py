@@ -44,7 +44,7 @@ from cancellations.ports import (
     Trainer,
 )
 from cancellations.registry import MlflowRegistry
-from cancellations.settings import Settings
+from cancellations.settings import NEVER, Settings
 from cancellations.sources.check import Check as Check
 from cancellations.sources.check import check
 from cancellations.sources.draft import Draft as Draft
@@ -64,6 +64,7 @@ from cancellations.usecases import calibrate as calibrate_
 from cancellations.usecases import check as check_
 from cancellations.usecases import compare as compare_
 from cancellations.usecases import deliver as deliver_
+from cancellations.usecases import digest as digest_
 from cancellations.usecases import explain as explain_
 from cancellations.usecases import fidelity as fidelity_
 from cancellations.usecases import ingest as ingest_
@@ -400,6 +401,20 @@ class App:
             max_attempts=self.settings.message_attempts,
             owner=owner(),
             clock=clock,
+            weekly=self.settings.mail.weekly_topics,
+        )
+
+    def digest(self, as_of: date) -> digest_.Digested:
+        """Writes the weekly digest, if one is due on a day."""
+        mail = self.settings.mail
+        return digest_.digest(
+            self.store,
+            as_of=as_of,
+            weekday=None if mail.digest_day == NEVER else mail.digest_day,
+            weekly=mail.weekly_topics,
+            environment=self.settings.environment,
+            owner=owner(),
+            clock=clock,
         )
 
     def run_address(self, run: str) -> str | None:
@@ -413,6 +428,7 @@ class App:
             self.registry,
             doorbell=self.doorbell,
             patience=timedelta(seconds=self.settings.retrain.patience_seconds) if patience is None else patience,
+            overdue=timedelta(minutes=self.settings.retrain.overdue_minutes),
             max_attempts=self.settings.retrain.max_attempts,
             clock=clock,
         )

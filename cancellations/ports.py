@@ -234,14 +234,25 @@ class StoredDecision:
     recorded_at: datetime
 
 
+class MessageState(StrEnum):
+    """What has become of a message; the last three are final."""
+
+    PENDING = "pending"  # it waits, for its next attempt or for the digest
+    SENT = "sent"
+    DEAD = "dead"  # its attempts are used up
+    TOLD = "told"  # a digest told it in its place
+
+
 @dataclass(frozen=True)
 class OutboxEntry:
-    """A message on its way, with the attempts made so far."""
+    """A message with what has become of it; `number` is its place in the order of writing."""
 
     message: Message
     attempts: int
     created_at: datetime
     last_error: str | None = None
+    state: MessageState = MessageState.PENDING
+    number: int = 0
 
 
 class UnitOfWork(Protocol):
@@ -489,6 +500,18 @@ class UnitOfWork(Protocol):
         """When the request last changed its state."""
         ...
 
+    def made_at(self, request_id: str) -> datetime:
+        """When the request was written."""
+        ...
+
+    def note_held(self, request_id: str, reason: str, now: datetime) -> None:
+        """A rule keeps a request from starting at this moment."""
+        ...
+
+    def held_until(self, request_id: str) -> datetime | None:
+        """The last moment at which a rule kept it from starting, as far as somebody looked."""
+        ...
+
     def acquire_lease(self, name: str, owner: str, now: datetime, ttl: timedelta) -> int | None:
         """Fencing token (grows with each holder), or None while another's lease is alive."""
         ...
@@ -557,15 +580,33 @@ class UnitOfWork(Protocol):
         """Idempotent by message id."""
         ...
 
-    def due_messages(self, channel: Channel | None, now: datetime, limit: int) -> list[OutboxEntry]:
-        """Unsent, not dead, their next attempt due; oldest first."""
+    def due_messages(
+        self, channel: Channel | None, now: datetime, limit: int, besides: Sequence[str] = ()
+    ) -> list[OutboxEntry]:
+        """Pending, their next attempt due; oldest first. Those of the topics `besides` are passed over."""
         ...
 
     def pending_messages(self) -> list[OutboxEntry]: ...
 
     def dead_messages(self) -> list[OutboxEntry]: ...
 
+    def messages(self, ids: Sequence[str]) -> list[OutboxEntry]:
+        """Whatever became of them, in order of writing; unknown ids are left out."""
+        ...
+
+    def mails_after(self, number: int) -> list[OutboxEntry]:
+        """Mails written behind a place in the order, whatever became of them."""
+        ...
+
+    def last_message(self, topic: str, but: MessageState | None = None) -> OutboxEntry | None:
+        """The last one that was written; with `but` the last that has not come to this state."""
+        ...
+
     def mark_sent(self, message_id: str, now: datetime) -> None: ...
+
+    def mark_told(self, ids: Sequence[str]) -> int:
+        """Ends the waiting of pending messages that a digest tells; returns how many did wait."""
+        ...
 
     def mark_failed(self, message_id: str, error: str, retry_at: datetime | None) -> None:
         """Counts an attempt; `retry_at=None` declares the message dead."""
@@ -866,7 +907,8 @@ class Overview:
 class Letter:
     """A mail before it is written: a message, what it is about, its picture, addresses for links.
 
-    `page` is Evidently's page of the decision (HTML), where it asked for a retrain.
+    `page` is Evidently's page of the decision (HTML), where it asked for a retrain. `told` are letters of the mails
+    that a digest tells of, those kept for it and those that left by themselves.
     """
 
     message: Message
@@ -875,6 +917,7 @@ class Letter:
     picture: bytes | None = None
     links: Mapping[str, str] = field(default_factory=dict)
     page: bytes | None = None
+    told: tuple[Letter, ...] = ()
 
 
 class Mailer(Protocol):

@@ -16,7 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cancellations.domain.calibration import CalibrationPolicy
 from cancellations.domain.checks import CheckPolicy
-from cancellations.domain.events import OWNERS_MAILS, PREFIX
+from cancellations.domain.digest import WEEKDAYS
+from cancellations.domain.events import OWNERS_MAILS, PREFIX, WEEKLY_MAILS, DigestPublished
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import LabelRule
@@ -27,6 +28,7 @@ from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 
 MODEL = "cancellations"
+NEVER = "never"
 
 
 class Mail(BaseModel):
@@ -42,6 +44,12 @@ class Mail(BaseModel):
     readers: dict[str, list[str]] = Field(
         {}, description="who gets mails of a kind in the owners' place; nobody: an empty list"
     )
+    weekly: list[str] = Field([], description="kinds of mail that do not come at once: the weekly digest tells them")
+    digest_day: str = Field(
+        "monday",
+        pattern=f"^({'|'.join((*WEEKDAYS, NEVER))})$",
+        description="day of the week on which the digest comes, for the seven days before it; never: there is none",
+    )
     evidently_kib: int = Field(
         3_000, ge=0, description="a drift's mail brings Evidently's page, zipped, up to this size; 0: never"
     )
@@ -54,6 +62,28 @@ class Mail(BaseModel):
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no kind of mail; the kinds: {', '.join(OWNERS_MAILS)}")
         return readers
+
+    @field_validator("weekly")
+    @classmethod
+    def _kinds_that_may_wait(cls, weekly: list[str]) -> list[str]:
+        unknown = sorted(set(weekly) - set(WEEKLY_MAILS))
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} cannot wait for the digest; the kinds: {', '.join(WEEKLY_MAILS)}")
+        return weekly
+
+    @model_validator(mode="after")
+    def _what_waits_is_told(self) -> Self:
+        if self.weekly and (self.digest_day == NEVER or not self.is_read(DigestPublished.topic)):
+            raise ValueError(
+                f"weekly keeps {', '.join(self.weekly)} for a digest that nobody gets; name another digest_day than"
+                f" {NEVER}, somebody in readers of digest.published, or nothing in weekly"
+            )
+        return self
+
+    @property
+    def weekly_topics(self) -> tuple[str, ...]:
+        """Topics of the mails that wait for the digest."""
+        return tuple(PREFIX + kind for kind in self.weekly)
 
     def readers_of(self, topic: str) -> list[str]:
         """Who gets the mails of a topic."""
@@ -144,6 +174,11 @@ class RetrainSettings(BaseModel):
     lease_minutes: float = Field(15.0, description="a worker silent for so long is taken for dead")
     max_attempts: int = Field(3, description="of one request, before people are asked")
     patience_seconds: float = Field(180.0, description="of a request with its event, before reconcile starts it")
+    overdue_minutes: float = Field(
+        60.0,
+        gt=0,
+        description="until owners are told of a request that has not ended; 60 let two workers die and a third train",
+    )
     recipes: tuple[str, ...] = Field(
         (DEFAULT_RECIPE,), description="names of those that compete, the preferred one first; see docs/model.md"
     )

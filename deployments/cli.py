@@ -61,7 +61,15 @@ app = typer.Typer(
 # What help shows, in this order; a function's name is its command's.
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Begin and run": (running.init, running.up, running.demo, simulating.simulate),
-    "The loop, step by step": (loop.ingest, loop.score, loop.check, loop.monitor, loop.retrain, champion.trial),
+    "The loop, step by step": (
+        loop.ingest,
+        loop.score,
+        loop.check,
+        loop.monitor,
+        loop.retrain,
+        champion.trial,
+        loop.digest,
+    ),
     "Look back": (reporting.report, replaying.replay),
     "Ask": (asking.status, asking.history, asking.explain, versions.reproduce, versions.compare),
     "Decide": (

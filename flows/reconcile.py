@@ -28,6 +28,7 @@ def reconcile(patience_seconds: float | None = None) -> None:
         "Started": found.started,
         "Recovered from a dead worker": found.recovered,
         "Failed for good": found.failed,
+        "Overdue, which owners are told once": found.overdue,
         "Aliases put back": found.aliases,
         "Problems": found.problems,
     }

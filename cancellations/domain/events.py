@@ -13,6 +13,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from cancellations.domain.digest import Asked, BrokenDay, Champion, Look, Mailed, Taken, Tried
+
 # Any fixed value serves: it only separates our ids from everybody else's.
 _NAMESPACE = uuid.UUID("6f0c5b1e-3f0a-5a5e-9a53-9d0b1b7c2e11")
 
@@ -172,6 +174,25 @@ class RetrainFailed(Fact):
 
 
 @dataclass(frozen=True)
+class RetrainOverdue(Fact):
+    """A request has not ended long after it could begin; told once for each request, whatever follows.
+
+    `made_at` is when it was written, `minutes` for how long no rule has kept it from starting; `reasons` say what it
+    waits for, the first one shortly.
+    """
+
+    topic: ClassVar[str] = "cancellations.retrain.overdue"
+    about: ClassVar[tuple[str, str]] = ("request", "request_id")
+    identified_by: ClassVar[tuple[str, ...]] = ("request_id",)
+    request_id: str
+    champion: str | None
+    as_of: date
+    made_at: datetime
+    minutes: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ChampionChanged(Fact):
     """Another version serves from now on: the first one, a promoted one, or one that is back.
 
@@ -259,6 +280,39 @@ class OutlookPublished(Fact):
     nights: dict[str, list[Any]]
 
 
+@dataclass(frozen=True)
+class DigestPublished(Fact):
+    """What happened on the days `since` .. `until` of event time, and how things stand; one mail for a last day.
+
+    `report_id` names the last look that was taken by `until`; `serving` who serves now, where it is not the champion
+    of then. `booked` bookings were made on these days, `scored` of them have the champion's score; on the days of
+    `silent` there was none. `held` is why promotions need a person, `paused` why nothing is retrained by itself.
+    `weekly` are ids of the mails that the digest tells in their place, `at_once` those that left by themselves.
+    """
+
+    topic: ClassVar[str] = "cancellations.digest.published"
+    about: ClassVar[tuple[str, str]] = ("digest", "until")
+    identified_by: ClassVar[tuple[str, ...]] = ("until", "environment")
+    since: date
+    until: date
+    environment: str
+    champion: Champion | None = None
+    serving: str | None = None
+    report_id: str | None = None
+    looks: tuple[Look, ...] = ()
+    changes: tuple[Taken, ...] = ()
+    trial: Tried | None = None
+    requests: tuple[Asked, ...] = ()
+    broken: tuple[BrokenDay, ...] = ()
+    silent: tuple[date, ...] = ()
+    booked: int = 0
+    scored: int = 0
+    paused: str | None = None
+    held: str | None = None
+    weekly: tuple[str, ...] = ()
+    at_once: tuple[Mailed, ...] = ()
+
+
 FACTS: tuple[type[Fact], ...] = (
     DriftDetected,
     RetrainDue,
@@ -268,11 +322,13 @@ FACTS: tuple[type[Fact], ...] = (
     ChallengerRegistered,
     RetrainRejected,
     RetrainFailed,
+    RetrainOverdue,
     ChampionChanged,
     ApprovalNeeded,
     TrialEnded,
     OutcomesArrived,
     OutlookPublished,
+    DigestPublished,
 )
 
 
@@ -281,6 +337,8 @@ OWNERS_MAILS: tuple[str, ...] = tuple(
     fact.topic.removeprefix(PREFIX) for fact in FACTS if Channel.MAIL in fact.channels and fact is not OutlookPublished
 )
 """Kinds of mail that go to the owners, as settings name them."""
+WEEKLY_MAILS: tuple[str, ...] = tuple(kind for kind in OWNERS_MAILS if PREFIX + kind != DigestPublished.topic)
+"""Those of them that may wait for the digest."""
 
 
 def subject(message: Message) -> tuple[str, str]:

@@ -13,10 +13,11 @@ from typing import cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from cancellations.domain.events import PREFIX, OutlookPublished
+from cancellations.domain.events import FACTS, PREFIX, DigestPublished, OutlookPublished
 from cancellations.domain.lines import column_lines, notable, one_line, signal_lines
 from cancellations.domain.promotion import Kind, Trial
 from cancellations.errors import BadInput
+from cancellations.mail.digest import digest_tables
 from cancellations.mail.outlook import outlook_tables
 from cancellations.mail.wording import version, words
 from cancellations.ports import Letter
@@ -57,7 +58,10 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
     message, stored, trial = letter.message, letter.decision, letter.trial
     report = stored.report if stored else None
     said = words(message.topic, message.payload, report, trial)
-    reasons = stored.decision.reasons if stored else message.payload.get("reasons", ())
+    digest = message.topic == DigestPublished.topic
+    # A digest shows the last look's signals; its columns are in the picture, its reasons in its own report.
+    full = None if digest else report
+    reasons = stored.decision.reasons if stored and not digest else message.payload.get("reasons", ())
     published = message.topic == OutlookPublished.topic
     subject = trial.kind.value if trial else "outlook" if published else "drift"
     cid = f"picture.{one_line(message.id)}@cancellations"
@@ -68,11 +72,12 @@ def write(letter: Letter, mail: Mail, environment: str, now: datetime | None = N
         "reasons": [one_line(reason) for reason in reasons],
         "report": report,
         "signals": signal_lines(report) if report else [],
-        "columns": column_lines(report)[: min(COLUMNS_SHOWN, notable(report))] if report else [],
-        "left_out": max(0, notable(report) - COLUMNS_SHOWN) if report else 0,
+        "columns": column_lines(full)[: min(COLUMNS_SHOWN, notable(full))] if full else [],
+        "left_out": max(0, notable(full) - COLUMNS_SHOWN) if full else 0,
         "trial": _trial_lines(trial) if trial else [],
         "subject": subject,
         "outlook": outlook_tables(message.payload) if published else None,
+        "digest": digest_tables(letter, [f.topic for f in FACTS if not mail.is_read(f.topic)]) if digest else None,
         # A mail is a place where people click: nothing but web addresses becomes a link.
         "links": {one_line(k): v for k, v in letter.links.items() if v.startswith(("http://", "https://"))},
         "cid": cid if letter.picture else None,

@@ -11,16 +11,20 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from cancellations.domain.comparison import SequencePolicy, Step
+from cancellations.domain.digest import Asked, BrokenDay, Champion, Look, Mailed, Tried
 from cancellations.domain.events import (
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
     Channel,
     DataBroken,
+    DigestPublished,
     DriftDetected,
     Fact,
+    Message,
     RetrainDue,
     RetrainFailed,
+    RetrainOverdue,
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
@@ -42,13 +46,48 @@ from cancellations.ports import Letter, Pictures, StoredDecision
 Story = tuple[Fact, StoredDecision | None, Trial | None]
 START, END, ENDED = date(2030, 6, 3), date(2030, 6, 30), date(2030, 7, 24)
 SAID_AT = datetime(2030, 7, 1, 5, 0, tzinfo=UTC)
+DIGEST = "digest"
 REQUEST, REPORT, TRIAL = "2030-06-30-sample", "sample-report", "trial-4-9"
 
 
 def sample_letters(pictures: Pictures, kinds: Collection[str] = ()) -> Mapping[str, Letter]:
     """Letters by a name fit for a file, in the order in which a story would bring them; all, or those of `kinds`."""
     stories, earlier = _stories(), [_decision(calm=0.35 * weeks, weeks_ago=weeks) for weeks in (3, 2, 1)]
-    return {name: _letter(*stories[name], earlier, pictures) for name in stories if not kinds or name in kinds}
+    letters = {name: _letter(*stories[name], earlier, pictures) for name in stories if not kinds or name in kinds}
+    if not kinds or DIGEST in kinds:
+        letters[DIGEST] = _digest(stories, earlier, pictures)
+    return letters
+
+
+def _digest(stories: Mapping[str, Story], earlier: list[StoredDecision], pictures: Pictures) -> Letter:
+    """The week of the drift: two mails were kept for it, two came at once."""
+    told = {name: _mail(stories[name][0]) for name in ("retrain-overdue", "challenger-registered")}
+    others = {name: _mail(stories[name][0]) for name in ("data-broken", "drift-detected")}
+    decision, trial = _decision(), _trial(TrialState.RUNNING)
+    evidence = decision.report.evidence()
+    fact = DigestPublished(
+        since=END - timedelta(days=6),
+        until=END,
+        environment="",
+        champion=Champion("3", END - timedelta(days=56), END - timedelta(days=31)),
+        report_id=REPORT,
+        looks=(Look(END, "3", evidence, decision.decision.action.value),),
+        trial=Tried("trial", "running", "3", "4", trial.opened_on, trial.last_day, 0, 0, None, None, None, None),
+        requests=(Asked(REQUEST, END, "candidate", "4", decision.decision.action.value),),
+        broken=(BrokenDay(END, 214, 1, "price: out of range in 198 of 201 bookings (usually 0.1%)"),),
+        silent=(END - timedelta(days=2),),
+        booked=742,
+        scored=742,
+        weekly=tuple(message.id for message in told.values()),
+        at_once=tuple(Mailed(message.id, "sent") for message in others.values()),
+    )
+    letters = tuple(Letter(message) for message in (*told.values(), *others.values()))
+    return replace(_letter(fact, decision, None, earlier, pictures), told=letters)
+
+
+def _mail(fact: Fact) -> Message:
+    (message,) = (message for message in fact.messages() if message.channel is Channel.MAIL)
+    return message
 
 
 def _stories() -> Mapping[str, Story]:
@@ -82,6 +121,11 @@ def _stories() -> Mapping[str, Story]:
         ),
         "retrain-failed": (
             RetrainFailed(REQUEST, "3", END, ("attempt 3 of 3: MLflow does not answer at http://mlflow:5000",)),
+            None,
+            None,
+        ),
+        "retrain-overdue": (
+            RetrainOverdue(REQUEST, "3", END, SAID_AT, 64, ("no worker has taken it since 2030-07-01 05:00 UTC",)),
             None,
             None,
         ),
@@ -127,7 +171,7 @@ def _stories() -> Mapping[str, Story]:
 def _letter(
     fact: Fact, decision: StoredDecision | None, trial: Trial | None, earlier: list[StoredDecision], pictures: Pictures
 ) -> Letter:
-    (message,) = (message for message in fact.messages() if message.channel is Channel.MAIL)
+    message = _mail(fact)
     picture = None
     if decision is not None:
         picture = pictures.drift(decision, earlier)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Row, case, select, update
+from sqlalchemy import Column, Row, case, select, update
 
 from cancellations.domain.calibration import Calibration
 from cancellations.domain.checks import DayCheck
@@ -114,12 +114,16 @@ class Decisions(Transaction):
             raise _unknown(request.request_id)
 
     def waiting_since(self, request_id: str) -> datetime:
-        since = self._read(
-            select(tables.requests.c.state_since).where(tables.requests.c.request_id == request_id)
-        ).scalar()
-        if since is None:
+        return self._instant(tables.requests.c.state_since, request_id)
+
+    def made_at(self, request_id: str) -> datetime:
+        return self._instant(tables.requests.c.created_at, request_id)
+
+    def _instant(self, column: Column[datetime], request_id: str) -> datetime:
+        found = self._read(select(column).where(tables.requests.c.request_id == request_id)).scalar()
+        if found is None:
             raise _unknown(request_id)
-        return since
+        return found
 
 
 def _decision(row: Row[Any]) -> StoredDecision:

@@ -10,6 +10,8 @@ from cancellations.store import tables
 from cancellations.store.transaction import Transaction
 
 RETRAINING, PROMOTIONS = "retraining", "promotions"
+# Of one request: when a rule was last seen to keep it from starting.
+REQUEST = "request"
 
 
 class Switches(Transaction):
@@ -32,6 +34,13 @@ class Switches(Transaction):
 
     def promotions_held(self) -> str | None:
         return self._held(PROMOTIONS)
+
+    def note_held(self, request_id: str, reason: str, now: datetime) -> None:
+        self._hold(f"{REQUEST} {request_id}", reason, now)
+
+    def held_until(self, request_id: str) -> datetime | None:
+        name = f"{REQUEST} {request_id}"
+        return self._read(select(tables.switches.c.since).where(tables.switches.c.name == name)).scalar()
 
     def _hold(self, name: str, reason: str, now: datetime) -> None:
         values = {"reason": reason, "since": now}

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
-from cancellations.domain.events import Channel, Message, OutlookPublished
+from cancellations.domain.events import Channel, DigestPublished, Message, OutlookPublished
 from cancellations.domain.promotion import Trial, TrialState
 from cancellations.errors import CancellationsError
-from cancellations.ports import Doorbell, Letter, Mailer, OutboxEntry, Pictures, Registry, Store, StoredDecision
+from cancellations.ports import (
+    Doorbell,
+    Letter,
+    Mailer,
+    OutboxEntry,
+    Pictures,
+    Registry,
+    Store,
+    StoredDecision,
+    UnitOfWork,
+)
 from cancellations.usecases.outlook import nights_of
 
 LEASE = "deliver"
@@ -44,13 +55,15 @@ def deliver(
     max_attempts: int,
     owner: str,
     clock: Callable[[], datetime],
+    weekly: Sequence[str] = (),
     run_address: Callable[[str], str | None] = lambda run: None,
 ) -> Delivered:
     """Sends what is due. Without a doorbell events stay where they are, without a mailer mails do.
 
     A message is marked sent after it left; a kill in between sends it again, with the same id. One
-    that fails, for whatever reason, is tried again later and holds up no other. `run_address` gives the
-    page on which a person answers the run that asks for approval, where there is such a page.
+    that fails, for whatever reason, is tried again later and holds up no other. Mails of the topics `weekly`
+    stay for the digest. `run_address` gives the page on which a person answers the run that asks for approval,
+    where there is such a page.
     """
     senders: dict[Channel, Callable[[Message], None]] = {}
     if doorbell is not None:
@@ -66,7 +79,7 @@ def deliver(
     try:
         for channel, send in senders.items():
             with store.begin() as work:
-                due = work.due_messages(channel, clock(), BATCH)
+                due = work.due_messages(channel, clock(), BATCH, weekly if channel is Channel.MAIL else ())
             for entry in due:
                 try:
                     send(entry.message)
@@ -116,6 +129,7 @@ def _letter(
             earlier = [d for d in reversed(all_of_them) if d.report.window.end < end]
         if trial_id is not None:
             trial = work.trial(trial_id)
+        told = _told(message, work)
     picture: bytes | None = None
     if decision is not None:
         picture = pictures.drift(decision, earlier)
@@ -127,11 +141,36 @@ def _letter(
     links: dict[str, str | None] = {}
     if trial is not None and trial.state is TrialState.AWAITING and trial.asked_by is not None:
         links["Answer in Prefect"] = run_address(trial.asked_by)
-    links |= _links(message.payload, registry)
+    digest = message.topic == DigestPublished.topic
+    links |= _digest_links(message.payload, decision, registry) if digest else _links(message.payload, registry)
     page: bytes | None = None
-    if decision is not None and decision.request_id is not None:
+    if decision is not None and decision.request_id is not None and not digest:
         page = registry.report_page(decision.report.champion, decision.report_id)
-    return Letter(message, decision, trial, picture, {k: v for k, v in links.items() if v is not None}, page)
+    known = {k: v for k, v in links.items() if v is not None}
+    return Letter(message, decision, trial, picture, known, page, told)
+
+
+def _told(message: Message, work: UnitOfWork) -> tuple[Letter, ...]:
+    """Of the mails that a digest tells: what is needed for their subjects."""
+    if message.topic != DigestPublished.topic:
+        return ()
+    ids = [*message.payload["weekly"], *(mailed["id"] for mailed in message.payload["at_once"])]
+    found = [entry.message for entry in work.messages(ids)]
+    trials = {name: work.trial(name) for name in {m.payload.get("trial_id") for m in found} if name is not None}
+    return tuple(Letter(m, trial=trials.get(m.payload.get("trial_id"))) for m in found)
+
+
+def _digest_links(
+    payload: Mapping[str, Any], decision: StoredDecision | None, registry: Registry
+) -> dict[str, str | None]:
+    links: dict[str, str | None] = {}
+    if payload["champion"] is not None:
+        version = payload["champion"]["version"]
+        links[f"Champion {version} in MLflow"] = registry.version_address(version)
+    # Only a look that asked for a retrain has its page kept.
+    if decision is not None and decision.request_id is not None:
+        links["Evidently's report"] = registry.report_address(decision.report.champion, decision.report_id)
+    return links
 
 
 def _links(payload: Mapping[str, object], registry: Registry) -> dict[str, str | None]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cancellations import home as homes
+from cancellations.domain.events import Channel
 from cancellations.errors import BadInput
 from deployments import live
 from deployments.console import Voice
 
 if TYPE_CHECKING:
     from cancellations.bootstrap import App
+    from cancellations.ports import OutboxEntry
     from cancellations.settings import Settings
     from cancellations.usecases.deliver import Delivered
 
@@ -63,10 +65,15 @@ def send(app: App, voice: Voice) -> None:
     for problem in delivered.failed:
         voice.say(f"  not sent yet: {problem}", "yellow")
     with app.store.begin() as work:
-        waiting = work.pending_messages()
+        waiting = [e for e in work.pending_messages() if not kept_for_digest(app.settings, e)]
     if waiting and (app.doorbell is None or app.mailer is None):
         wait = "message waits" if len(waiting) == 1 else "messages wait"
         voice.say(f"  {len(waiting)} {wait} in the outbox until `cancellations up` runs", "yellow")
+
+
+def kept_for_digest(settings: Settings, entry: OutboxEntry) -> bool:
+    """Whether a message waits because its kind does not come at once."""
+    return entry.message.channel is Channel.MAIL and entry.message.topic in settings.mail.weekly_topics
 
 
 def errors() -> Voice:

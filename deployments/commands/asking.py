@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cancellations.errors import Refused, ServiceDown
-from deployments.commands.application import application, today
+from deployments.commands.application import application, kept_for_digest, today
 from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json
 from deployments.commands.words import (
     LAST_DECISIONS,
@@ -23,6 +23,7 @@ from deployments.commands.words import (
 from deployments.console import Voice, print_json
 
 if TYPE_CHECKING:
+    from cancellations.settings import Settings
     from cancellations.usecases.status import Status
 
 
@@ -36,7 +37,7 @@ def status(home: HomeOption = DEFAULT_HOME, as_of: AsOf = None, as_json: Json = 
     if as_json:
         print_json(found)
     else:
-        _tell_status(found, app.settings.trial.mode, Voice())
+        _tell_status(found, app.settings, Voice())
     if found.registry_problem is not None:
         raise typer.Exit(ServiceDown.exit_code)
 
@@ -91,7 +92,7 @@ def explain(
         tell_explanation(found, address, on, Voice(), shown=len(found.decisions) if every else LAST_DECISIONS)
 
 
-def _tell_status(found: Status, mode: str, voice: Voice) -> None:
+def _tell_status(found: Status, settings: Settings, voice: Voice) -> None:
     def role(name: str, record: Any) -> None:
         if record is None:
             voice.fact(name, "none")
@@ -113,7 +114,7 @@ def _tell_status(found: Status, mode: str, voice: Voice) -> None:
     voice.fact("serving", *(served or ["no open booking has a score"]))
     held = found.promotions_held
     approval = f"need a person's approval until `cancellations acknowledge`: {held}"
-    voice.fact("promotions", f"by mode {mode}" if held is None else approval)
+    voice.fact("promotions", f"by mode {settings.trial.mode}" if held is None else approval)
     if found.last is None:
         voice.fact("last look", "none")
     else:
@@ -131,8 +132,11 @@ def _tell_status(found: Status, mode: str, voice: Voice) -> None:
         rows = "1 row waits" if waiting == 1 else f"{waiting:,} rows wait"
         voice.fact("quarantine", f"{rows} ({of}): cancellations quarantine list")
     voice.fact("retraining", "automatic" if found.paused is None else f"paused: {found.paused}")
-    voice.fact("outbox", f"{len(found.pending)} messages wait, {len(found.dead)} given up")
-    for entry in (*found.pending, *found.dead):
+    kept = [entry for entry in found.pending if kept_for_digest(settings, entry)]
+    leaving = [entry for entry in found.pending if entry not in kept]
+    digest = f", {len(kept)} more for the weekly digest" if kept else ""
+    voice.fact("outbox", f"{len(leaving)} messages wait{digest}, {len(found.dead)} given up")
+    for entry in (*leaving, *found.dead):
         problem = f": {entry.last_error}" if entry.last_error else ""
         voice.fact("", f"{entry.message.channel} {entry.message.topic}, {entry.attempts} attempts{problem}")
     if found.disagreements is None:

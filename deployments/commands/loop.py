@@ -191,3 +191,19 @@ def retrain(
             voice.say(f"  {detail}")
     if done.state.final and done.version is None:
         raise typer.Exit(Refused.exit_code)
+
+
+def digest(home: HomeOption = DEFAULT_HOME, as_of: AsOf = None, as_json: Json = False) -> None:
+    """Write the weekly digest to the owners, if a week is over on --as-of and has not been told.
+
+    Example: cancellations digest --as-of 2016-06-27
+    """
+    voice, app = Voice(), application(home)
+    with voice.working("summing up the week"):
+        found = app.digest(today(app, as_of))
+    if as_json:
+        print_json({"written": found.fact is not None, "why": found.why, "digest": found.fact})
+    else:
+        voice.say(found.why)
+    if found.fact is not None:
+        send(app, errors() if as_json else voice)

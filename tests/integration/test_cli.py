@@ -143,6 +143,12 @@ def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, mo
     assert {m["message"]["channel"]: m["attempts"] for m in status.json["pending"]} == {"event": 0, "mail": 1}
     assert status.json["served"] == {"1": scored["served"]}
 
+    monday = "2016-01-11"
+    told = run("digest", "--as-of", monday, "--json")
+    assert told.json["written"] and told.json["digest"]["looks"][0]["end"] == day
+    assert "not sent yet: cancellations.digest.published" in told.err
+    assert "told until 2016-01-10 already; the next digest is due on 2016-01-18" in run("digest", "--as-of", monday).out
+
     assert run("pause", "--reason", "price test", "--json").json == {"paused": "price test"}
     told = run("status").out
     assert "champion     version 1, trained as of 2016-01-10" in told
@@ -151,6 +157,10 @@ def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, mo
     assert run("resume", "--json").json == {"paused": None, "was": "price test"}
     assert "was not paused" in run("resume").out
     assert "retraining   automatic" in run("status").out
+    monkeypatch.setenv("CANCELLATIONS_MAIL__WEEKLY", '["champion.changed"]')
+    assert "messages wait, 1 more for the weekly digest, 0 given up" in run("status").out
+    monkeypatch.setenv("CANCELLATIONS_MAIL__DIGEST_DAY", "never")
+    assert "for a digest that nobody gets" in run("status").sentence()
 
 
 # --- what goes wrong ------------------------------------------------------------------------------
@@ -168,6 +178,7 @@ def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, mo
         ["trial"],
         ["recalibrate"],
         ["calibrate"],
+        ["digest"],
         ["promote", "2", "--reason", "why"],
         ["rollback", "--reason", "why"],
         ["withdraw", "--reason", "why"],

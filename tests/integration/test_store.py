@@ -37,6 +37,7 @@ from cancellations.errors import BadInput, EpochMismatch, LeaseLost, ServiceDown
 from cancellations.ports import (
     LoadContent,
     LoadCounts,
+    MessageState,
     QuarantinedRow,
     StoredDecision,
     UnitOfWork,
@@ -631,6 +632,20 @@ def test_waiting_since_moves_with_the_state_only(store: SqlStore) -> None:
         assert work.waiting_since("r1") == NOW + 2 * MINUTE
 
 
+def test_what_keeps_a_request_from_starting_is_noted_for_each_beside_when_it_was_made(store: SqlStore) -> None:
+    with store.begin() as work:
+        for name in ("r1", "r2"):
+            work.add_request(a_request(name), NOW)
+        work.update_request(a_request(state=RequestState.RUNNING), NOW + MINUTE)
+        assert work.made_at("r1") == NOW and work.held_until("r1") is None
+        work.note_held("r1", "a trial must end first", NOW)
+        work.note_held("r1", "paused", NOW + 2 * MINUTE)
+        assert (work.held_until("r1"), work.held_until("r2")) == (NOW + 2 * MINUTE, None)
+        assert (work.paused(), work.promotions_held()) == (None, None)
+        with pytest.raises(BadInput, match="no retrain request 'r9'"):
+            work.made_at("r9")
+
+
 def test_the_pause_has_a_reason_until_it_ends(store: SqlStore) -> None:
     with store.begin() as work:
         assert work.paused() is None
@@ -887,3 +902,38 @@ def test_a_late_failure_does_not_bring_a_sent_message_back(store: SqlStore) -> N
         work.mark_failed("m1", "no answer", NOW)
         work.mark_failed("m1", "no answer", None)
         assert work.pending_messages() == work.dead_messages() == []
+
+
+def test_mails_of_kinds_that_wait_are_passed_over_until_they_are_told(store: SqlStore) -> None:
+    kept, other = a_message("m1"), replace(a_message("m2"), topic="cancellations.trial.ended")
+    with store.begin() as work:
+        work.add_messages([kept, other, replace(kept, id="m3")], NOW)
+        assert [e.message.id for e in work.due_messages(Channel.MAIL, NOW, 9, [kept.topic])] == ["m2"]
+        assert [e.message.id for e in work.due_messages(Channel.MAIL, NOW, 1, [kept.topic])] == ["m2"]
+        assert work.mark_told(["m1", "m9"]) == 1
+        assert work.mark_told(["m1"]) == 0
+        assert [e.message.id for e in work.due_messages(Channel.MAIL, NOW, 9)] == ["m2", "m3"]
+        work.mark_failed("m1", "too late", NOW)
+        work.mark_sent("m2", NOW)
+        work.mark_failed("m3", "gone", None)
+        assert work.mark_told(["m2", "m3"]) == 0 and work.pending_messages() == []
+        found = work.messages(["m3", "m1", "m9", "m2"])
+        assert [(e.message.id, e.state) for e in found] == [
+            ("m1", MessageState.TOLD),
+            ("m2", MessageState.SENT),
+            ("m3", MessageState.DEAD),
+        ]
+
+
+def test_mails_are_found_by_their_place_and_the_last_of_a_topic(store: SqlStore) -> None:
+    with store.begin() as work:
+        work.add_messages([a_message("m1"), a_message("e1", Channel.EVENT), a_message("m2"), a_message("m3")], NOW)
+        first, *_ = work.mails_after(0)
+        assert [e.message.id for e in work.mails_after(0)] == ["m1", "m2", "m3"]
+        assert [e.message.id for e in work.mails_after(first.number)] == ["m2", "m3"]
+        assert work.last_message("nothing") is None
+        work.mark_failed("m3", "gone", None)
+        topic = first.message.topic
+        last, alive = work.last_message(topic), work.last_message(topic, but=MessageState.DEAD)
+        assert last is not None and alive is not None
+        assert (last.message.id, alive.message.id) == ("m3", "m2")

@@ -16,7 +16,7 @@ from cancellations.domain.events import Channel
 from cancellations.domain.labels import Ending, LabelRule
 from cancellations.domain.promotion import TrialState
 from cancellations.domain.retraining import RequestState
-from cancellations.ports import LoadContent, QuarantineState, UnitOfWork
+from cancellations.ports import LoadContent, MessageState, QuarantineState, UnitOfWork
 from cancellations.store import SqlStore
 from cancellations.usecases.point_in_time import booking_time
 
@@ -69,8 +69,17 @@ def act(work: UnitOfWork) -> None:
     work.decisions(limit=5)
     work.request("r")
     work.requests(RequestState.WAITING)
+    work.requests(RequestState.WAITING, RequestState.RUNNING)
+    work.note_held("r", "a trial", NOW)
+    work.held_until("r")
     work.due_messages(Channel.MAIL, NOW, 10)
     work.due_messages(None, NOW, 10)
+    work.due_messages(Channel.MAIL, NOW, 10, ["a", "b"])
+    work.messages(["a", "b"])
+    work.mails_after(7)
+    work.last_message("a")
+    work.last_message("a", but=MessageState.DEAD)
+    work.mark_told(["a", "b"])
     work.pending_messages()
     work.dead_messages()
     work.last_load("file")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cancellations.domain.digest import Champion
 from cancellations.domain.events import (
     FACTS,
     ApprovalNeeded,
@@ -19,12 +20,14 @@ from cancellations.domain.events import (
     ChampionChanged,
     Channel,
     DataBroken,
+    DigestPublished,
     DriftDetected,
     Fact,
     OutcomesArrived,
     OutlookPublished,
     RetrainDue,
     RetrainFailed,
+    RetrainOverdue,
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
@@ -45,11 +48,13 @@ EXAMPLES: tuple[Fact, ...] = (
     ChallengerRegistered("request-7", "2", "1", END, REASONS),
     RetrainRejected("request-7", "1", END, REASONS),
     RetrainFailed("request-7", None, END, REASONS),
+    RetrainOverdue("request-7", "1", END, NOW, 64, REASONS),
     ChampionChanged("2", "1", 5, END, "promoted", "better", "the trial", "trial-2-4", REASONS),
     ApprovalNeeded("trial-2-4", "1", "2", END, NOW, REASONS),
     TrialEnded("trial-2-4", "trial", "rejected", "1", "2", END, REASONS),
     OutcomesArrived("trial-2-4", END, 120, NOW),
     OutlookPublished(END, "2", 0.8, "€", "", ("ada@hotel.example",), 0, ({"days": 7},), {"rank": [1]}, {"a": ["H"]}),
+    DigestPublished(START, END, "", Champion("1", START, START), report_id="report-7", silent=(END,), booked=7),
 )
 SUBJECTS = {
     DriftDetected: ("request", "request-7"),
@@ -60,11 +65,13 @@ SUBJECTS = {
     ChallengerRegistered: ("request", "request-7"),
     RetrainRejected: ("request", "request-7"),
     RetrainFailed: ("request", "request-7"),
+    RetrainOverdue: ("request", "request-7"),
     ChampionChanged: ("champion", "2"),
     ApprovalNeeded: ("trial", "trial-2-4"),
     TrialEnded: ("trial", "trial-2-4"),
     OutcomesArrived: ("trial", "trial-2-4"),
     OutlookPublished: ("outlook", "2016-05-29"),
+    DigestPublished: ("digest", "2016-05-29"),
 }
 BY_MAIL, BY_EVENT, BY_BOTH = {Channel.MAIL}, {Channel.EVENT}, {Channel.EVENT, Channel.MAIL}
 WAYS = {
@@ -76,11 +83,13 @@ WAYS = {
     ChallengerRegistered: BY_MAIL,
     RetrainRejected: BY_MAIL,
     RetrainFailed: BY_MAIL,
+    RetrainOverdue: BY_MAIL,
     ChampionChanged: BY_BOTH,
     ApprovalNeeded: BY_MAIL,
     TrialEnded: BY_MAIL,
     OutcomesArrived: BY_EVENT,
     OutlookPublished: BY_MAIL,
+    DigestPublished: BY_MAIL,
 }
 
 each_fact = pytest.mark.parametrize("fact", EXAMPLES, ids=lambda fact: type(fact).__name__)
@@ -151,8 +160,11 @@ def test_whatever_differs_makes_another_fact_unless_it_is_named_by_less(fact: Fa
         assert seen.isdisjoint(changed) is (by_all or field.name in fact.identified_by), field.name
 
 
-def test_a_morning_and_a_silence_have_one_mail_whatever_is_computed_anew() -> None:
-    assert {fact for fact in FACTS if fact.identified_by} == {OutlookPublished, SourceSilent}
+def test_a_morning_a_week_a_silence_and_a_request_have_one_mail_whatever_is_computed_anew() -> None:
+    named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue}
+    assert {fact for fact in FACTS if fact.identified_by} == named
+    assert DigestPublished.identified_by == ("until", "environment")
+    assert RetrainOverdue.identified_by == ("request_id",)
     assert SourceSilent.identified_by == ("since",)
     assert OutlookPublished.identified_by == ("as_of", "environment")
 

@@ -25,12 +25,14 @@ from cancellations.domain.events import (
     ChampionChanged,
     Channel,
     DataBroken,
+    DigestPublished,
     DriftDetected,
     Fact,
     Message,
     OutlookPublished,
     RetrainDue,
     RetrainFailed,
+    RetrainOverdue,
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
@@ -79,8 +81,11 @@ FACT_EXAMPLES: tuple[Fact, ...] = (
     ),
     DataBroken(END, 1_200, ("price: missing in 1,200 of 1,200 bookings (usually 0.1%)", "meal: one value for all")),
     SourceSilent(END, 4, 1),
+    RetrainOverdue(
+        "request-7", "1", END, NOW, 64, ("no worker has taken it since 2016-05-30 06:00 UTC", "attempt 1: x")
+    ),
 )
-PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN, SILENT = FACT_EXAMPLES[5:]
+PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN, SILENT, LATE = FACT_EXAMPLES[5:]
 BY_HAND = ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "new price list.", "Ada")
 BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better", "the probation", "p-2-3", REASONS)
 SHIFTED = ChampionChanged(
@@ -152,8 +157,8 @@ def flat(text: str) -> str:
 def test_every_fact_that_leaves_by_mail_has_words_and_an_example_here_and_no_other_has() -> None:
     by_mail = {fact for fact in FACTS if Channel.MAIL in fact.channels}
     assert set(WORDING) == {fact.topic for fact in by_mail}
-    # The morning's outlook is no decision: its mail is looked at in test_scores_out.py.
-    assert {type(f) for f in FACT_EXAMPLES} == by_mail - {OutlookPublished}
+    # The morning's outlook and the digest are no decisions: test_scores_out.py and test_digest.py look at their mails.
+    assert {type(f) for f in FACT_EXAMPLES} == by_mail - {OutlookPublished, DigestPublished}
 
 
 @pytest.mark.parametrize("fact", FACT_EXAMPLES, ids=lambda f: type(f).__name__)
@@ -193,6 +198,10 @@ def test_text_and_html_say_the_same_sentences(fact: Fact) -> None:
             BROKEN,
             "Bookings of 2016-05-29 look broken: price: missing in 1,200 of 1,200 bookings (usually 0.1%); and 1 more",
         ),
+        (
+            LATE,
+            "Retrain of 2016-05-29 is overdue: no worker has taken it since 2016-05-30 06:00 UTC",
+        ),
         (SILENT, "No bookings since 2016-05-29: 4 days without one"),
         (
             IN_FLIGHT,
@@ -230,6 +239,16 @@ def test_promotion_by_trial_says_by_how_much_it_is_better_and_how_a_mistake_is_u
         "cancellations explain 2",
         "cancellations status",
     ]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "waited"), [(64, "64 minutes"), (300, "5 hours"), (47 * 60, "47 hours"), (60 * 60, "2 days")]
+)
+def test_an_overdue_retrain_is_told_with_how_long_and_how_it_is_done_by_hand(minutes: int, waited: str) -> None:
+    late = replace(LATE, minutes=minutes)  # type: ignore[call-arg]
+    assert f"has not ended in {waited}: no worker has taken it" in said(late).verdict
+    assert "asked for at 2016-05-30 06:00 UTC" in said(late).verdict and "champion v1 stays" in said(late).verdict
+    assert "cancellations retrain --request request-7" in commands(late)
 
 
 def test_without_its_trial_a_promotion_tells_the_reasons_of_its_message() -> None:

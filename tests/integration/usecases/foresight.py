@@ -21,7 +21,7 @@ from contest import TRAINED
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from world import PATIENCE, POLICY, GivenMonitor, World
+from world import OVERDUE, PATIENCE, POLICY, GivenMonitor, World
 
 from cancellations.domain.comparison import Finding, daily_gains, read
 from cancellations.domain.events import identity
@@ -600,7 +600,7 @@ class Retrain:
 
 @dataclass(frozen=True)
 class Reconcile:
-    calls: ClassVar[int] = 8
+    calls: ClassVar[int] = 12
     moments: ClassVar[tuple[str, ...]] = ("lease_holder", "open_trial", "standing")
 
     def foresee(self, life: Life, scene: Scene) -> Foreseen:
@@ -617,6 +617,7 @@ class Reconcile:
             world.registry,
             doorbell=world.orchestrator,
             patience=PATIENCE,
+            overdue=OVERDUE,
             max_attempts=TRAINING.max_attempts,
             clock=world.clock,
         )

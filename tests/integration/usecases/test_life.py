@@ -66,6 +66,7 @@ from cancellations.domain.events import (
     DriftDetected,
     Fact,
     RetrainFailed,
+    RetrainOverdue,
     RetrainRejected,
     TrialEnded,
 )
@@ -684,6 +685,8 @@ class Stories(RuleBasedStateMachine):
         assert told_of(ChallengerRegistered, "request_id") == challenges
         for fact, state in ((RetrainRejected, RequestState.REJECTED), (RetrainFailed, RequestState.FAILED)):
             assert sorted(told_of(fact, "request_id")) == sorted(self.life.in_state(state))
+        overdue = told_of(RetrainOverdue, "request_id")
+        assert len(overdue) == len(set(overdue)) and set(overdue) <= {name for name, _ in self.life.wishes}
         automatic = [name for name, wish in self.life.wishes if wish.automatic]
         assert told_of(DriftDetected, "request_id") == automatic
         ended = [t for t in self.trials.values() if t.state.final and not _told_by_its_champion(t)]

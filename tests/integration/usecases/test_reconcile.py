@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from world import FIRST, PATIENCE, POLICY, SECOND, GivenMonitor, World, registry
+from world import FIRST, OVERDUE, PATIENCE, POLICY, SECOND, GivenMonitor, World, registry
 
-from cancellations.domain.events import RetrainFailed
+from cancellations.domain.events import Message, RetrainFailed, RetrainOverdue
 from cancellations.domain.promotion import Standing
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import CancellationsError
@@ -104,6 +104,110 @@ def test_a_request_that_cannot_be_started_is_told_and_keeps_waiting(serving: Wor
     serving.orchestrator.down = True
     assert serving.reconcile().problems == (f"request {request.request_id}: the orchestrator does not answer",)
     assert serving.stored(request) == request
+
+
+def told_late(world: World) -> list[Message]:
+    return world.messages(RetrainOverdue.topic)
+
+
+def test_a_request_that_does_not_end_is_told_once_with_what_it_waits_for(serving: World) -> None:
+    request = serving.automatic(SECOND)
+    made = serving.clock()
+    serving.clock.now += OVERDUE - timedelta(milliseconds=1)
+    assert serving.reconcile().overdue == () and told_late(serving) == []
+    serving.clock.advance(milliseconds=1)
+    waits = "no worker has taken it since 2024-05-01 12:00 UTC"
+    assert serving.reconcile().overdue == (f"request {request.request_id}: {waits}",)
+    (message,) = told_late(serving)
+    assert message.payload == {
+        "request_id": request.request_id,
+        "champion": "1",
+        "as_of": str(SECOND),
+        "made_at": str(made),
+        "minutes": 60,
+        "reasons": [waits],
+    }
+    serving.update(request, attempts=1, detail=("attempt 1: no room",))
+    serving.clock.advance(days=1)
+    assert serving.reconcile().overdue != ()  # it still is, and Prefect shows it
+    assert told_late(serving) == [message]
+
+
+@pytest.mark.parametrize(
+    ("lease", "heard"),
+    [("host:7", "its worker host:7 was heard of lately"), (None, "its worker died")],
+    ids=["alive", "dead"],
+)
+def test_an_attempt_that_runs_and_runs_is_overdue_too(serving: World, lease: str | None, heard: str) -> None:
+    request = serving.update(
+        serving.automatic(SECOND), state=RequestState.RUNNING, attempts=2, detail=("attempt 1: x",)
+    )
+    serving.clock.now += OVERDUE
+    if lease is not None:
+        serving.acquire(LEASE, lease)
+    serving.reconcile()
+    (message,) = told_late(serving)
+    first, *others = message.payload["reasons"]
+    if lease is not None:
+        assert first == "attempt 2 of 3 runs since 2024-05-01 12:00 UTC" and others == [heard, "attempt 1: x"]
+    else:  # it has just been recovered
+        assert first.startswith("no worker has taken attempt 3 of 3 since")
+        assert others == ["attempt 1: x", f"attempt 2: {heard}"]
+    assert serving.stored(request).request_id == request.request_id
+
+
+def test_a_request_behind_another_retrain_says_so(serving: World) -> None:
+    serving.automatic(SECOND)
+    serving.clock.now += OVERDUE
+    serving.acquire(LEASE, "host:7")
+    assert serving.reconcile().overdue[0].endswith("another retrain runs (host:7)")
+
+
+def test_waiting_for_a_pause_to_end_is_not_late_and_its_time_begins_when_it_ends(serving: World) -> None:
+    serving.ingest(until=FIRST)
+    serving.automatic(FIRST)
+    serving.pause()
+    for _ in range(3):
+        serving.clock.now += OVERDUE
+        assert serving.reconcile().overdue == ()
+    with serving.store.begin() as work:
+        work.resume()
+        work.commit()
+    serving.clock.now += OVERDUE - timedelta(milliseconds=1)
+    assert serving.reconcile().overdue == () and told_late(serving) == []
+    serving.clock.advance(milliseconds=1)
+    serving.reconcile()
+    assert [m.payload["minutes"] for m in told_late(serving)] == [60]
+
+
+def test_a_pause_does_not_excuse_a_persons_request(serving: World) -> None:
+    serving.ingest(until=FIRST)
+    asked = serving.request(SECOND)
+    serving.pause()
+    serving.clock.now += OVERDUE
+    serving.reconcile()
+    assert [m.payload["request_id"] for m in told_late(serving)] == [asked.request_id]
+
+
+def test_waiting_for_a_trial_to_end_is_not_late(challenged: World) -> None:
+    challenged.automatic(SECOND)
+    challenged.clock.advance(days=20)
+    assert challenged.reconcile().overdue == ()
+    challenged.withdraw(SECOND)
+    challenged.clock.advance(minutes=30)
+    assert challenged.reconcile().overdue == ()
+    challenged.clock.now += OVERDUE
+    assert len(challenged.reconcile().overdue) == len(told_late(challenged)) == 1
+
+
+def test_a_running_attempt_tells_what_would_keep_the_next_one(serving: World) -> None:
+    serving.update(serving.automatic(SECOND), state=RequestState.RUNNING, attempts=1)
+    serving.pause("price test")
+    serving.clock.now += OVERDUE
+    serving.acquire(LEASE, "host:7")
+    serving.reconcile()
+    (message,) = told_late(serving)
+    assert message.payload["reasons"][-1] == ("before a next attempt automatic retraining is paused (price test)")
 
 
 # --- aliases --------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.tables import arms
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.deliver import Delivered, deliver
+from cancellations.usecases.digest import Digested, digest
 from cancellations.usecases.explain import Explanation, History, explain, history
 from cancellations.usecases.ingest import LoadPolicy, ingest
 from cancellations.usecases.monitor import Monitored, Rhythm, monitor
@@ -82,6 +83,7 @@ POLICY = TrainingPolicy(
 # Few resamples: what the intervals are is told elsewhere.
 EVALUATOR = GroupBootstrap(resamples=20)
 PATIENCE = timedelta(minutes=3)
+OVERDUE = timedelta(hours=1)
 
 
 class Unseen(ReportPictures):
@@ -363,6 +365,7 @@ class World:
         max_attempts: int = 3,
         owner: str = "relay",
         store: Store | None = None,
+        weekly: Sequence[str] = (),
     ) -> Delivered:
         return deliver(
             store or self.store,
@@ -373,6 +376,20 @@ class World:
             max_attempts=max_attempts,
             owner=owner,
             clock=self.clock,
+            weekly=weekly,
+        )
+
+    def digest(
+        self, as_of: date, *, weekly: Sequence[str] = (), weekday: str | None = "monday", store: Store | None = None
+    ) -> Digested:
+        return digest(
+            store or self.store,
+            as_of=as_of,
+            weekday=weekday,
+            weekly=weekly,
+            environment="",
+            owner="digester",
+            clock=self.clock,
         )
 
     def reconcile(self, *, doorbell: bool = True, registry: Registry | None = None) -> Reconciled:
@@ -381,6 +398,7 @@ class World:
             registry or self.registry,
             doorbell=self.orchestrator if doorbell else None,
             patience=PATIENCE,
+            overdue=OVERDUE,
             max_attempts=POLICY.max_attempts,
             clock=self.clock,
         )
