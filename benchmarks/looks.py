@@ -135,7 +135,7 @@ def champion_of(market: Market, trained: date, seed: int) -> PastChampion:
 
 
 def watched_by(market: Market, champion: PastChampion, until: date, settings: MonitorSettings) -> Watched:
-    return Watched(market, champion, until, settings.window_days, settings.open_bookings)
+    return Watched(market, champion, until, settings.window_days, settings.open_bookings, settings.against)
 
 
 def looks_of(seed: int, changes: Sequence[tuple[str, float]]) -> list[Course]:
@@ -190,6 +190,7 @@ def calibrated(market: Market, as_of: date, seed: int) -> Calibration | None:
             making,
             Rhythm(settings.window_days, settings.step_days),
             settings.open_bookings,
+            settings.against,
         )
     except NotEnoughData:
         return None

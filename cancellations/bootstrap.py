@@ -307,6 +307,7 @@ class App:
             policy=self.settings.retrain_policy,
             open_bookings=knobs.open_bookings,
             clock=clock,
+            against=knobs.against,
             on_look=on_look,
         )
 
@@ -331,6 +332,7 @@ class App:
             rhythm=monitor_.Rhythm(knobs.window_days, knobs.step_days),
             rule=self.settings.labels,
             open_bookings=knobs.open_bookings,
+            against=knobs.against,
             on_champion=on_champion,
         )
 
@@ -353,9 +355,11 @@ class App:
         found = overview_.overview(
             self.store,
             self.registry,
+            self.watch,
             window=window,
             rule=self.settings.labels,
             open_bookings=self.settings.monitor.open_bookings,
+            against=self.settings.monitor.against,
         )
         champion, report_id = found.champion.version, found.stored.report_id
         addresses = {f"champion v{champion}": self.registry.version_address(champion)}

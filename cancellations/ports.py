@@ -803,7 +803,7 @@ class Registry(Protocol):
 class Observation:
     """What the monitor looks at: one window and what it is held against.
 
-    `reference` and `current`: features of the champion's training sample and of the window's
+    `reference` and `current`: features of the reference, which `against` names, and of the window's
     bookings; `probability`: the champion's scores of the window's bookings. `matured_label` and
     `matured_probability`: outcomes that became final since the champion was trained, with its
     scores of those bookings, and `matured_groups` whose they are (`domain.reservation.group_keys`).
@@ -827,6 +827,7 @@ class Observation:
     reference_probability: np.ndarray = field(default_factory=lambda: np.empty(0))
     volume: Volume | None = None
     calibration: Calibration | None = None
+    against: str = MonitorReport.reference
 
 
 class Measurement(Protocol):
@@ -887,7 +888,8 @@ class Overview:
 
     `stored` is the window's report and decision, `observation` what was looked at, read again as known on its
     last day. `decisions` are all of the home, whatever champion they are about, oldest window first; `ledger`,
-    `trials`, `requests` likewise; `checks` those of the days that failed in the window.
+    `trials`, `requests` likewise; `checks` those of the days that failed in the window. `beside`: the window held
+    against the references that did not decide.
     """
 
     stored: StoredDecision
@@ -898,6 +900,7 @@ class Overview:
     trials: tuple[Trial, ...]
     requests: tuple[RetrainRequest, ...]
     checks: tuple[DayCheck, ...] = ()
+    beside: tuple[MonitorReport, ...] = ()
 
 
 # --- messages -------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import TrialPolicy
 from cancellations.domain.recalibration import RecalibrationPolicy, ShiftPolicy
 from cancellations.domain.recipes import DEFAULT_RECIPE, Recipe, choose, cookbook
+from cancellations.domain.reference import Design, ReferencePolicy
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 
@@ -131,6 +132,10 @@ class MonitorSettings(BaseModel):
 
     window_days: int = Field(28, ge=1, description="bookings made in this many days, looked at together")
     step_days: int = Field(7, ge=1, description="from one look to the next")
+    reference: Design = Field(
+        Design.TRAINING, description="what a window is held against: training | weeks | season; reports show all three"
+    )
+    reference_weeks: int = Field(13, ge=1, description="of bookings before the window, in that design")
     min_rows: int = Field(300, description="below this a window is not evaluated")
     min_matured_rows: int = Field(
         1_500, description="matured bookings below which their loss is not evaluated: at 1,000 its error is .02"
@@ -162,6 +167,10 @@ class MonitorSettings(BaseModel):
         {"column drift": 1.0, "domain classifier": 1.0, "matured excess loss": 2.0},
         description="evidence weight of each signal; realised loss is the only proof of harm",
     )
+
+    @property
+    def against(self) -> ReferencePolicy:
+        return ReferencePolicy(self.reference, self.reference_weeks)
 
     @property
     def open_bookings(self) -> InFlightPolicy:

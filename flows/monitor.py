@@ -75,12 +75,12 @@ def _show(stored: StoredDecision) -> None:
         ]
         for c in columns
     ]
-    headings = ["column", "weight", "score / threshold", "verdict", "training reference", "this window"]
+    headings = ["column", "weight", "score / threshold", "verdict", stored.report.reference, "this window"]
     reasons = "\n".join(f"- {reason}" for reason in stored.decision.reasons)
     publish(
         "drift-columns",
         f"**{stored.decision.action}** — {stored.report.window}\n\n{reasons}\n\n{table(headings, rows)}",
-        "Columns of the last window against the champion's training reference",
+        f"Columns of the last window against {stored.report.reference}",
     )
     with app.store.begin() as work:
         history = work.decisions(stored.report.champion)

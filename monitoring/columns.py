@@ -92,7 +92,7 @@ def is_number(column: pd.Series) -> bool:
 
 def obstacle(reference: pd.DataFrame, current: pd.DataFrame, column: str) -> str:
     """Why a column of cleaned frames cannot be compared; empty when it can."""
-    for side, frame in (("training reference", reference), ("window", current)):
+    for side, frame in (("reference", reference), ("window", current)):
         if column not in frame:
             return f"the column is missing in the {side}"
         present = int(frame[column].notna().sum())

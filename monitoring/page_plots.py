@@ -121,7 +121,7 @@ def draw_columns(report: MonitorReport, observation: Observation) -> bytes:
         figure.text(0.5, 0.5, "no column could be compared", ha="center", size=12, color=QUIET)
     figure.legend(
         handles=[
-            Patch(facecolor=STEADY, edgecolor=QUIET, label=f"training reference, {len(before):,} bookings"),
+            Patch(facecolor=STEADY, edgecolor=QUIET, label=f"{observation.against}, {len(before):,} bookings"),
             Patch(facecolor="none", edgecolor=DRIFTED, hatch="////", label=f"this window, {len(after):,} bookings"),
         ],
         loc="lower center",
@@ -140,7 +140,7 @@ def draw_scores(observation: Observation) -> bytes:
     frame(left, "Which scores were given")
     edges = [float(edge) for edge in np.linspace(0, 1, SCORE_BINS + 1)]
     sides: tuple[tuple[np.ndarray, dict[str, Any]], ...] = (
-        (observation.reference_probability, {"facecolor": STEADY, "edgecolor": QUIET, "label": "training reference"}),
+        (observation.reference_probability, {"facecolor": STEADY, "edgecolor": QUIET, "label": observation.against}),
         (
             observation.probability,
             {

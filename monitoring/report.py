@@ -90,6 +90,7 @@ class EvidentlyMonitor:
             reference_rows=len(observation.reference),
             signals=tuple(replace(s, basis=basis.get(s.name, "")) for s in signals),
             columns=columns,
+            reference=observation.against,
         )
         return EvidentlyMeasurement(report, compared)
 
@@ -127,7 +128,7 @@ class EvidentlyMonitor:
 
     def _obstacle(self, observation: Observation) -> str:
         """Why the window as a whole cannot be held against the reference; empty when it can."""
-        for side, frame in (("window", observation.current), ("training reference", observation.reference)):
+        for side, frame in (("window", observation.current), ("reference", observation.reference)):
             if len(frame) < self.settings.min_rows:
                 return f"{len(frame):,} bookings in the {side}, {self.settings.min_rows:,} are needed"
         names = set(observation.reference.columns) - {LABEL}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cancellations.domain.retraining import ColumnDrift, MonitorReport, Signal, Verdict
@@ -53,6 +54,50 @@ def column_lines(report: MonitorReport) -> list[ColumnLine]:
     """Drifted columns and those that could not be evaluated first, then the others; each by weight in the champion."""
     order = sorted(report.columns, key=lambda c: (not _notable(c), -c.weight, c.column))
     return [_column(column) for column in order]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure against one reference."""
+
+    text: str
+    alarm: bool
+
+
+@dataclass(frozen=True)
+class ReferenceLine:
+    """A signal, or a column, of one window against several references, in their order."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    heading: bool
+
+
+def reference_lines(reports: Sequence[MonitorReport], columns: int) -> list[ReferenceLine]:
+    """Signals that every report has, then the columns that matter most; the first report decides."""
+    found = []
+    for signal in reports[0].signals:
+        same = [report.signal(signal.name) for report in reports]
+        if all(same):
+            found.append(ReferenceLine(one_line(signal.name), tuple(_told(s) for s in same if s), heading=True))
+    heaviest = sorted((c for c in reports[0].columns if c.weight > 0), key=lambda c: (-c.weight, c.column))[:columns]
+    by_name = [{c.column: c for c in report.columns} for report in reports]
+    for column in heaviest:
+        cells = tuple(_scored(names.get(column.column)) for names in by_name)
+        found.append(ReferenceLine(one_line(column.column), cells, heading=False))
+    return found
+
+
+def _told(signal: Signal) -> Cell:
+    if signal.value is None:
+        return Cell(f"not evaluated: {one_line(signal.why)}", alarm=False)
+    return Cell(f"{signal.value:.3f} {signal.verdict.value}", signal.verdict is Verdict.ALARM)
+
+
+def _scored(column: ColumnDrift | None) -> Cell:
+    if column is None or column.score is None:
+        return Cell("–", alarm=False)
+    return Cell(f"{column.score:.3g}", column.drifted)
 
 
 def notable(report: MonitorReport) -> int:

@@ -113,7 +113,7 @@ class Window:
 
 @dataclass(frozen=True)
 class MonitorReport:
-    """What the monitor measured of one window against the champion's training reference."""
+    """What the monitor measured of one window against its reference; `reference` says which that was."""
 
     champion: str
     window: Window
@@ -121,6 +121,7 @@ class MonitorReport:
     reference_rows: int
     signals: tuple[Signal, ...]
     columns: tuple[ColumnDrift, ...] = ()
+    reference: str = "the champion's training"
 
     def evidence(self) -> float | None:
         return evidence_of(self.signals)

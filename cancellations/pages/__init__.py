@@ -9,17 +9,19 @@ from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from cancellations.domain.lines import column_lines, one_line, signal_lines
+from cancellations.domain.lines import column_lines, one_line, reference_lines, signal_lines
 from cancellations.domain.promotion import Kind, Trial
 from cancellations.domain.retraining import Action
 from cancellations.ports import Overview
 
+# Columns that are shown against every reference, those that matter most.
+BESIDE = 10
 # More changes of champion than these are history; `cancellations history` has all of them.
 CHANGES = 20
 # Says what a place shows to whoever cannot see it; the tables hold the figures.
 TOLD = {
     "drift": "Which columns drifted, by how much and how much they weigh; the deciding signals over all windows",
-    "columns": "The columns that matter most, in the training reference and in this window",
+    "columns": "The columns that matter most, in the reference and in this window",
     "scores": "The scores given in the reference and in this window; what became of bookings that are final",
     "losses": "Realised loss, calibration bias and estimated loss of every look",
     "time_line": "Champions, trials, retrains and rollbacks over time, with the evidence of every look",
@@ -69,6 +71,8 @@ def write(
         reasons=[one_line(reason) for reason in stored.decision.reasons],
         signals=signal_lines(report),
         columns=column_lines(report),
+        references=[one_line(each.reference) for each in (report, *found.beside)],
+        beside=reference_lines([report, *found.beside], BESIDE),
         checks=[(day.day, day.bookings, [one_line(finding) for finding in day.findings]) for day in found.checks],
         running=None if running is None else _course(running),
         changes=[

@@ -57,6 +57,8 @@ def to_report(data: Mapping[str, Any]) -> MonitorReport:
             for s in data["signals"]
         ),
         columns=tuple(ColumnDrift(**c | _numbers(c, "score", "threshold", "weight")) for c in data["columns"]),
+        # Reports of earlier releases knew one reference alone.
+        reference=data.get("reference", MonitorReport.reference),
     )
 
 

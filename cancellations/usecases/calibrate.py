@@ -12,6 +12,7 @@ from cancellations.domain import labels
 from cancellations.domain.calibration import Calibration, CalibrationPolicy, PastLook, learn, trainings
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.recipes import Recipe
+from cancellations.domain.reference import ReferencePolicy
 from cancellations.errors import NotEnoughData
 from cancellations.ports import Monitor, Store, Trainer
 from cancellations.usecases.monitor import Rhythm
@@ -41,6 +42,7 @@ def calibrate(
     rhythm: Rhythm,
     rule: labels.LabelRule,
     open_bookings: InFlightPolicy,
+    against: ReferencePolicy,
     on_champion: Callable[[int, int], None] = lambda done, of: None,
 ) -> Calibration:
     """Thresholds by what was known on a day; nothing is written.
@@ -55,7 +57,7 @@ def calibrate(
         _require(len(days), first, as_of, policy)
         history = work.history(booked_until=as_of, known_until=as_of)
         market = Market(history, as_scored(work, history, rule), rule)
-    return walk(market, trainer, watch, as_of, documented, policy, making, rhythm, open_bookings, on_champion)
+    return walk(market, trainer, watch, as_of, documented, policy, making, rhythm, open_bookings, against, on_champion)
 
 
 def walk(
@@ -68,6 +70,7 @@ def walk(
     making: Making,
     rhythm: Rhythm,
     open_bookings: InFlightPolicy,
+    against: ReferencePolicy,
     on_champion: Callable[[int, int], None] = lambda done, of: None,
 ) -> Calibration:
     """The same on bookings that are at hand."""
@@ -83,7 +86,7 @@ def walk(
     for number, day in enumerate(days, start=1):
         champion = PastChampion.of(market, day, trainer, making.recipe, making.seed, making.reference_rows)
         until = day + timedelta(weeks=policy.weeks)
-        watched = Watched(market, champion, until, rhythm.window_days, open_bookings)
+        watched = Watched(market, champion, until, rhythm.window_days, open_bookings, against)
         looks += _looks(watched, watch, rhythm.ends(day, until))
         on_champion(number, len(days))
     return Calibration(as_of, learn(looks, documented, policy), days[0], days[-1], policy.weeks)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cancellations.domain import labels
 from cancellations.domain.events import DriftDetected, Fact, RetrainDue, SignalAlarmed, identity
 from cancellations.domain.in_flight import LOOKED_AT, InFlightPolicy, Slice, in_flight
 from cancellations.domain.promotion import Change, kin
+from cancellations.domain.reference import Design, ReferencePolicy
 from cancellations.domain.reservation import group_keys
 from cancellations.domain.retraining import (
     Action,
@@ -41,6 +43,10 @@ from cancellations.ports import (
 )
 from cancellations.usecases.check import BREAK_DAYS
 from cancellations.usecases.point_in_time import as_scored
+
+# One seed for all samples: the same window is always held against the same bookings.
+SEED = 20
+DEFAULT_REFERENCE = ReferencePolicy()
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ def monitor(
     policy: RetrainPolicy,
     open_bookings: InFlightPolicy,
     clock: Callable[[], datetime],
+    against: ReferencePolicy = DEFAULT_REFERENCE,
     on_look: Callable[[StoredDecision], None] = lambda decision: None,
 ) -> Monitored:
     """Looks at each window that ends in `(after, until]`, as of its last day.
@@ -102,7 +109,7 @@ def monitor(
             if any(work.report_exists(version, end) for version in kin(work.ledger(), champion.version)):
                 known += 1
                 continue
-            observation, matured_since = observe(work, registry, champion, end, rhythm, rule, open_bookings)
+            observation, matured_since = observe(work, registry, champion, end, rhythm, rule, open_bookings, against)
         measurement = watch.measure(observation)
         stored = _decide(store, registry, champion, measurement, matured_since, policy, clock())
         if stored is None:
@@ -131,6 +138,7 @@ def observe(
     rhythm: Rhythm,
     rule: labels.LabelRule,
     open_bookings: InFlightPolicy,
+    against: ReferencePolicy = DEFAULT_REFERENCE,
 ) -> tuple[Observation, int]:
     """What the monitor looks at; and how many outcomes became final since the champion was trained."""
     # Of bookings made before it was trained the champion has scored the open ones alone, those with
@@ -145,7 +153,7 @@ def observe(
     matured_since = len(final)
     probability = work.predictions(champion.version, unseen["reservation_id"])
     final = final[final["reservation_id"].isin(probability.index)]
-    reference = registry.reference(champion.version)
+    reference = reference_of(work, registry, champion, against.design, start, end, rule, against)
     observation = Observation(
         champion=champion.version,
         start=start,
@@ -156,13 +164,39 @@ def observe(
         matured_label=final["label"].to_numpy(dtype=float),
         matured_probability=probability.reindex(final["reservation_id"]).to_numpy(dtype=float),
         matured_groups=group_keys(final),
-        reference_probability=registry.load(champion.version).predict(reference),
+        reference_probability=scores_of(registry, champion, reference),
         importance=registry.importance(champion.version),
         in_flight=_in_flight(work, champion, history, unseen, probability, end, rule, open_bookings),
         volume=volume(work.booked_days(end - timedelta(days=VOLUME_DAYS), end), end),
         calibration=work.calibration(end),
+        against=against.named(against.design),
     )
     return observation, matured_since
+
+
+def reference_of(
+    work: UnitOfWork,
+    registry: Registry,
+    champion: VersionRecord,
+    design: Design,
+    start: date,
+    end: date,
+    rule: labels.LabelRule,
+    policy: ReferencePolicy,
+) -> pd.DataFrame:
+    """Features of the reference of a window by a design; empty where no booking was made on its days."""
+    span = policy.span(design, start, end)
+    if span is None:
+        return registry.reference(champion.version)
+    made = work.history(span[1], span[1], booked_after=span[0] - timedelta(days=1))
+    if len(made) > policy.rows:
+        made = made.sample(policy.rows, random_state=SEED).sort_index()
+    return as_scored(work, made, rule)
+
+
+def scores_of(registry: Registry, champion: VersionRecord, features: pd.DataFrame) -> np.ndarray:
+    """The champion's scores of a reference, shape (rows,)."""
+    return registry.load(champion.version).predict(features) if len(features) else np.empty(0)
 
 
 def _in_flight(

@@ -16,12 +16,15 @@ import pandas as pd
 from cancellations.domain.in_flight import InFlightPolicy, in_flight
 from cancellations.domain.labels import LabelRule, examples, maturity, recorded_cancelled
 from cancellations.domain.recipes import Recipe
+from cancellations.domain.reference import ReferencePolicy
 from cancellations.domain.reservation import group_keys
 from cancellations.domain.volume import volume
 from cancellations.ports import Classifier, Observation, Trainer
 
 # Bookings on which a past champion's importance is measured, the last ones that it learned from.
 ASKED_ROWS = 5_000
+# Of samples of a reference.
+SEED = 20
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,16 @@ class Watched:
     """A market under a champion: what the monitor is shown on a day, up to and with `until`."""
 
     def __init__(
-        self, market: Market, champion: PastChampion, until: date, window_days: int, open_bookings: InFlightPolicy
+        self,
+        market: Market,
+        champion: PastChampion,
+        until: date,
+        window_days: int,
+        open_bookings: InFlightPolicy,
+        against: ReferencePolicy,
     ) -> None:
         self._market, self.champion = market, champion
-        self._window_days, self._open_bookings = window_days, open_bookings
+        self._window_days, self._open_bookings, self._against = window_days, open_bookings, against
         self._probability = champion.model.predict(market.built.iloc[market.rows(date.min, until)])
         self._maturity = maturity(market.history, market.rule)
         self._daily = market.history.groupby("booked_on").size()
@@ -83,21 +92,33 @@ class Watched:
         # Bookings that were open when it was trained have its scores too; of those in flight only later ones count.
         matured_on = self._maturity.iloc[: made.stop]
         final = known[((matured_on > pd.Timestamp(trained)) & (matured_on <= pd.Timestamp(end))).to_numpy()]
+        start = after + timedelta(days=1)
+        reference, reference_probability = self._reference(start, end)
         return Observation(
             champion=str(trained),
-            start=after + timedelta(days=1),
+            start=start,
             end=end,
-            reference=self.champion.reference,
+            reference=reference,
             current=market.built.iloc[window],
             probability=self._probability[window],
             matured_label=recorded_cancelled(final, end).astype(float),
             matured_probability=final["probability"].to_numpy(),
             matured_groups=group_keys(final),
             importance=self.champion.importance,
-            reference_probability=self.champion.reference_probability,
+            reference_probability=reference_probability,
             in_flight=in_flight(known.iloc[made], known, market.rule, end, self._open_bookings),
             volume=volume(self._daily[: pd.Timestamp(end)], end),
+            against=self._against.named(self._against.design),
         )
+
+    def _reference(self, start: date, end: date) -> tuple[pd.DataFrame, np.ndarray]:
+        span = self._against.span(self._against.design, start, end)
+        if span is None:
+            return self.champion.reference, self.champion.reference_probability
+        made = self._market.rows(span[0] - timedelta(days=1), span[1])
+        places = np.arange(made.start, made.stop)
+        drawn = np.sort(np.random.default_rng(SEED).permutation(places)[: self._against.rows])
+        return self._market.built.iloc[drawn], self._probability[drawn]
 
     def matured_since(self, end: date) -> int:
         """Outcomes that became final since the training: a retrain waits for enough of them."""

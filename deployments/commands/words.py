@@ -165,8 +165,8 @@ def _tell_wish(found: Explanation, voice: Voice) -> None:
         return
     report, decision = found.report.report, found.report.decision
     voice.tell(
-        f"by the monitor, which held {report.rows:,} bookings made {report.window} against what champion"
-        f" {report.champion} was trained on: {decision.action}",
+        f"by the monitor, which held {report.rows:,} bookings made {report.window} against {report.reference}"
+        f" (champion {report.champion}): {decision.action}",
         "  ",
     )
     _tell_reasons(found.report, voice)
@@ -212,7 +212,7 @@ def tell_decision(stored: StoredDecision, voice: Voice) -> None:
     report = stored.report
     voice.say(f"{report.window.end}, champion {report.champion}: {stored.decision.action}", "bold")
     rows = f"{report.rows:,} bookings made {report.window}"
-    voice.tell(f"{rows}, against {report.reference_rows:,} that the champion was trained on", "  ")
+    voice.tell(f"{rows}, against {report.reference_rows:,} of {report.reference}", "  ")
     _tell_reasons(stored, voice)
     followed = "nothing was asked for" if stored.request_id is None else f"retrain request {stored.request_id}"
     voice.tell(f"{followed}; report {stored.report_id}, recorded {stored.recorded_at:%Y-%m-%d %H:%M} UTC", "  ")

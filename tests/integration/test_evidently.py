@@ -216,11 +216,11 @@ def test_declared_columns_are_watched_like_any_other() -> None:
     ("before", "now", "why"),
     [
         (lambda f: f, lambda f: f.drop(columns=["deposit_paid", "shop"]), "missing in the window"),
-        (lambda f: f.drop(columns=["deposit_paid", "shop"]), lambda f: f, "missing in the training reference"),
+        (lambda f: f.drop(columns=["deposit_paid", "shop"]), lambda f: f, "missing in the reference"),
         (
             lambda f: f.assign(deposit_paid=np.nan, shop=pd.Series(np.nan, f.index, dtype=object)),
             lambda f: f,
-            "all 1,500 values are missing, or cannot be read, in the training reference",
+            "all 1,500 values are missing, or cannot be read, in the reference",
         ),
         (
             lambda f: f,
@@ -243,7 +243,7 @@ def test_a_declared_column_that_one_side_lacks_is_not_evaluated(
 
 def test_a_reference_of_an_earlier_release_is_judged_by_what_it_has() -> None:
     found = measure(bookings(1_000, 2), bookings(2_000, 1).drop(columns="group_size"))
-    assert columns(found)["group_size"].why == "the column is missing in the training reference"
+    assert columns(found)["group_size"].why == "the column is missing in the reference"
     assert found.report.evidence() == 0
 
 

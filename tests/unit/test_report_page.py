@@ -147,6 +147,20 @@ def test_the_first_line_says_what_was_decided(action: Action) -> None:
     assert told[1].startswith("Retrain" if action.retrains else "No retrain")
 
 
+def test_other_references_stand_beside_the_one_that_decides() -> None:
+    report = stored().report
+    other = replace(
+        report,
+        reference="the 13 weeks before",
+        signals=(Signal("volume", None, 3.0, Verdict.NOT_EVALUATED, 0.0, 0, why="0 bookings in the reference"),),
+        columns=tuple(replace(c, score=0.012, drifted=False) for c in report.columns[:1]),
+    )
+    text = page(overview(beside=(other,)))
+    assert "Against other references" in text and "the champion&#39;s training (decides)" in text
+    assert "not evaluated: 0 bookings in the reference" in text and ">0.012</td>" in text
+    assert "Against other references" not in page(overview())
+
+
 def test_every_signal_and_column_of_the_report_is_in_its_table() -> None:
     text = page(overview())
     for told in ("matured excess loss", "-0.010 to 0.030", "none, mailed", "price", "meal", "adults", "all missing"):

@@ -10,6 +10,7 @@ from world import POLICY, SECOND, WEEK, GivenMonitor, World
 from cancellations.domain.calibration import Calibration, CalibrationPolicy
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.recipes import Recipe
+from cancellations.domain.reference import ReferencePolicy
 from cancellations.errors import NotEnoughData
 from cancellations.settings import MonitorSettings
 from cancellations.usecases.calibrate import Making, calibrate, keep
@@ -33,6 +34,7 @@ def learned(world: World, policy: CalibrationPolicy = SHORT, told: list[tuple[in
         rhythm=Rhythm(14, 7),
         rule=POLICY.labels,
         open_bookings=InFlightPolicy(days=28, min_rows=50),
+        against=ReferencePolicy(),
         on_champion=lambda done, of: None if told is None else told.append((done, of)),
     )
 

@@ -186,7 +186,7 @@ def test_a_champion_without_it_goes_on_and_a_challenger_with_it_scores_what_was_
     report = look(trained, SECOND)
     assert report.champion == "1"
     told = {c.column: (c.score, c.why) for c in report.columns}
-    assert told["country"] == told["deposit_paid"] == (None, "the column is missing in the training reference")
+    assert told["country"] == told["deposit_paid"] == (None, "the column is missing in the reference")
     assert all(told[name][0] is not None for name in ("price", GROUP_SIZE, "hotel"))
 
 
@@ -205,7 +205,7 @@ def test_a_column_that_was_declared_just_now_is_missing_in_all_bookings_and_brea
     assert scored.rows["1"] > 500
     why = {c.column: c.why for c in look(loaded, SECOND).columns}
     for name in ("deposit_paid", "country"):
-        assert "values are missing, or cannot be read, in the training reference" in why[name]
+        assert "values are missing, or cannot be read, in the reference" in why[name]
 
 
 def test_a_category_that_training_never_saw_gets_a_score(declared: World) -> None:

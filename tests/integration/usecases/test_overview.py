@@ -10,21 +10,27 @@ import pytest
 from world import FIRST, POLICY, SECOND, WEEK, GivenMonitor, World
 
 from cancellations.domain.in_flight import InFlightPolicy
+from cancellations.domain.reference import Design, ReferencePolicy
 from cancellations.errors import BadInput
 from cancellations.ports import Overview
-from cancellations.usecases.overview import overview
+from cancellations.settings import MonitorSettings
+from cancellations.usecases.overview import OF_REFERENCE, overview
+from monitoring.distances import distance
 from monitoring.plots import ReportPictures
+from monitoring.report import EvidentlyMonitor
 
 W1, W2 = FIRST + WEEK, FIRST + 2 * WEEK
 
 
-def overview_of(world: World, window: date | None = None) -> Overview:
+def overview_of(world: World, window: date | None = None, weeks: int = 3) -> Overview:
     return overview(
         world.store,
         world.registry,
+        EvidentlyMonitor(MonitorSettings(sample_rows=500), distance),
         window=window,
         rule=POLICY.labels,
         open_bookings=InFlightPolicy(min_rows=30),
+        against=ReferencePolicy(weeks=weeks),
     )
 
 
@@ -53,6 +59,38 @@ def test_it_shows_the_last_window_unless_another_is_named_and_all_of_the_history
     assert [trial.rival for trial in found.trials] == ["2"]
     assert {request.version for request in found.requests} == {"1", "2"}
     assert found.champion.version == "1"
+
+
+def test_the_window_is_held_against_the_other_references_too(challenged: World) -> None:
+    challenged.score(until=SECOND + WEEK)
+    challenged.monitor(GivenMonitor(), until=SECOND + WEEK, after=SECOND)
+    found = overview_of(challenged)
+    assert found.stored.report.reference == found.observation.against == "the champion's training"
+    weeks, season = found.beside
+    assert (weeks.reference, season.reference) == ("the 3 weeks before", "the same weeks of last year")
+    assert [s.name for s in weeks.signals] == list(OF_REFERENCE) == [s.name for s in season.signals]
+    # Bookings made in the three weeks before, as many as a sample holds; a year ago there was no hotel.
+    start = found.stored.report.window.start
+    with challenged.store.begin() as work:
+        made = work.booked_days(start - timedelta(days=22), start - timedelta(days=1))
+    assert weeks.reference_rows == min(made.sum(), 5_000) > 1_000
+    assert [(s.name, s.why) for s in weeks.signals if s.value is None] == []
+    assert season.reference_rows == 0
+    assert "0 bookings in the reference, 300 are needed" in season.signals[0].why
+
+
+def test_another_reference_can_decide_and_is_read_again_though_the_settings_changed_since(challenged: World) -> None:
+    watch = GivenMonitor()
+    policy = ReferencePolicy(Design.WEEKS, weeks=2, rows=700)
+    challenged.monitor(watch, until=SECOND + WEEK, after=SECOND, against=policy)
+    (seen,) = watch.seen
+    assert seen.against == "the 2 weeks before" and len(seen.reference) == len(seen.reference_probability) == 700
+    with challenged.store.begin() as work:
+        made = work.history(seen.start - timedelta(days=1), seen.start, booked_after=seen.start - timedelta(days=15))
+    assert seen.reference.index.isin(made.index).all() and len(made) > 700
+    found = overview_of(challenged, weeks=2)
+    assert found.observation.against == "the 2 weeks before"
+    assert [each.reference for each in found.beside] == ["the champion's training", "the same weeks of last year"]
 
 
 def test_its_pictures_are_drawn_from_what_it_holds(challenged: World) -> None:

@@ -27,6 +27,7 @@ from cancellations.domain.in_flight import InFlightPolicy, Slice
 from cancellations.domain.labels import Examples, LabelRule
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialPolicy, open_trial
 from cancellations.domain.recipes import Recipe
+from cancellations.domain.reference import ReferencePolicy
 from cancellations.domain.reservation import COLUMNS, OUTCOME_NAMES, Column, coerce, no_problems
 from cancellations.domain.retraining import MonitorReport, RetrainPolicy, RetrainRequest, Signal, Window, judge
 from cancellations.errors import ServiceDown
@@ -55,7 +56,7 @@ from cancellations.usecases.deliver import Delivered, deliver
 from cancellations.usecases.digest import Digested, digest
 from cancellations.usecases.explain import Explanation, History, explain, history
 from cancellations.usecases.ingest import LoadPolicy, ingest
-from cancellations.usecases.monitor import Monitored, Rhythm, monitor
+from cancellations.usecases.monitor import DEFAULT_REFERENCE, Monitored, Rhythm, monitor
 from cancellations.usecases.promote import House, Takeover, promote, roll_back
 from cancellations.usecases.reconcile import Reconciled, reconcile
 from cancellations.usecases.retrain import request_training, retrain
@@ -227,7 +228,8 @@ class GivenMonitor:
         rows = len(observation.current), len(observation.reference)
         off = Slice("online", 500, 400, 0.3, 0.4, 9.0 if observation.end in self.flying else 0.5)
         signals = (signal, in_flight_signal([off], 5.0, 0.0))
-        return Given(MonitorReport(observation.champion, window, *rows, signals=signals))
+        told = MonitorReport(observation.champion, window, *rows, signals=signals, reference=observation.against)
+        return Given(told)
 
 
 class PowerCut(BaseException):
@@ -342,6 +344,7 @@ class World:
         after: date | None = None,
         policy: RetrainPolicy | None = None,
         store: Store | None = None,
+        against: ReferencePolicy = DEFAULT_REFERENCE,
     ) -> Monitored:
         return monitor(
             store or self.store,
@@ -354,6 +357,7 @@ class World:
             policy=policy or RetrainPolicy(min_new_labels=0),
             open_bookings=InFlightPolicy(min_rows=30),
             clock=self.clock,
+            against=against,
         )
 
     def deliver(
