@@ -43,6 +43,7 @@ class Check(StrEnum):
     RANGE = "out of range"
     FRACTION = "fractions where numbers were whole"
     CONSTANT = "one value for all"
+    FREQUENT = "one value for too many"
     REPEATED = "repeated rows"
 
 
@@ -52,13 +53,15 @@ class CheckPolicy:
 
     `chance`: of a day of the past to have as many odd bookings, below which they break a check; with 30 columns and
     three checks each that is once in 30 years where days are as thought. `constant_chance`: of a run of days to have
-    one value for all. A day of fewer than `min_rows` groups of bookings says nothing, and nothing is said before
-    `min_days` days are there to learn from. A source may have stopped when no booking was made for `silent_days`
-    days, and for twice as long as ever in a year.
+    one value for all; `frequent_chance`: of as many bookings to have one and the same value, rarer because companies
+    book for many guests at once. A day of fewer than `min_rows` groups of bookings says nothing, and nothing is said
+    before `min_days` days are there to learn from. A source may have stopped when no booking was made for
+    `silent_days` days, and for twice as long as ever in a year.
     """
 
     chance: float = 1e-6
     constant_chance: float = 1e-4
+    frequent_chance: float = 1e-10
     min_rows: int = 10
     min_days: int = 56
     silent_days: int = 2
@@ -105,11 +108,16 @@ class Record:
 
 @dataclass(frozen=True)
 class ColumnPast:
-    """What one column has shown: records by check, of its common values, and what it knows."""
+    """What one column has shown: records by check, of its common values, and what it knows.
+
+    `values`: how often all of a day's bookings have one; `other` likewise of a value that is not common, `top` of the
+    most frequent one of those.
+    """
 
     records: Mapping[Check, Record]
     values: Mapping[object, Record]
     other: Record
+    top: Record
     seen: frozenset[str] = frozenset()
     low: float = -np.inf
     high: float = np.inf
@@ -204,9 +212,13 @@ def check(
             found.append(Finding(name, Check.ABSENT, rows, rows, 0.0, 0.0))
             continue
         found.extend(_today(name, batch[name][today[first]], column, numeric=name in past.numeric))
+        found.extend(_frequent(name, batch[name][today[first]], column))
         found.extend(_constant(name, batch[name], days, column))
-    limits = {Check.CONSTANT: policy.constant_chance}
+    limits = {Check.CONSTANT: policy.constant_chance, Check.FREQUENT: policy.frequent_chance}
     failed = [f for f in found if f.chance < limits.get(f.check, policy.chance)]
+    # Said of a column of which nothing else is: what is missing, new or out of range is often one value, too.
+    otherwise = {f.column for f in failed if f.check is not Check.FREQUENT}
+    failed = [f for f in failed if f.check is not Check.FREQUENT or f.column not in otherwise]
     return tuple(sorted(failed, key=lambda f: (f.chance, f.column)))
 
 
@@ -224,6 +236,16 @@ def _today(name: str, values: pd.Series, past: ColumnPast, *, numeric: bool) -> 
     yield _finding(name, Check.RANGE, past.beyond(numbers), past.records[Check.RANGE], present)
     if Check.FRACTION in past.records:
         yield _finding(name, Check.FRACTION, numbers != np.floor(numbers), past.records[Check.FRACTION], present)
+
+
+def _frequent(name: str, values: pd.Series, past: ColumnPast) -> Iterator[Finding]:
+    """A value that a part of the bookings were given in place of their own: a default, or nothing."""
+    counts = values.value_counts()
+    for value, record in past.values.items():
+        yield _finding(name, Check.FREQUENT, (values == value).to_numpy(), record, values)
+    rare = counts[~counts.index.isin(list(past.values))]
+    if len(rare):
+        yield _finding(name, Check.FREQUENT, (values == rare.index[0]).to_numpy(), past.top, values)
 
 
 def _constant(name: str, values: pd.Series, days: pd.Series, past: ColumnPast) -> Iterator[Finding]:
@@ -286,14 +308,18 @@ def _learn_categories(values: pd.Series, day: np.ndarray) -> ColumnPast:
     return ColumnPast(records, *_common(values, day), seen=frozenset(text.unique()))
 
 
-def _common(values: pd.Series, day: np.ndarray) -> tuple[dict[object, Record], Record]:
-    """The record of each common value, and one of a value that is not."""
+def _common(values: pd.Series, day: np.ndarray) -> tuple[dict[object, Record], Record, Record]:
+    """The record of each common value, one of a value that is not, and one of the most frequent of those."""
     shares = values.value_counts(normalize=True, dropna=True)
     records = {
         value: Record.of(*_by_day((values == value).to_numpy(), day)) for value in shares.index[shares >= COMMON]
     }
     rare = np.zeros(len(values), dtype=bool)
-    return records, Record.of(*_by_day(rare, day))
+    uncommon = ~values.isin(list(records)).to_numpy() & values.notna().to_numpy()
+    each = pd.DataFrame({"day": day[uncommon], "value": values[uncommon].to_numpy()}).value_counts()
+    days = int(day.max()) + 1 if len(day) else 0
+    most = each.groupby("day").max().reindex(range(days), fill_value=0).to_numpy(dtype=float)
+    return records, Record.of(*_by_day(rare, day)), Record.of(most, np.bincount(day, minlength=days))
 
 
 def _first_of_group(day: np.ndarray, groups: np.ndarray) -> np.ndarray:

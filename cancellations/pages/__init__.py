@@ -71,7 +71,7 @@ def write(
         reasons=[one_line(reason) for reason in stored.decision.reasons],
         signals=signal_lines(report),
         columns=column_lines(report),
-        references=[one_line(each.reference) for each in (report, *found.beside)],
+        references=[(one_line(each.reference), each.reference_rows) for each in (report, *found.beside)],
         beside=reference_lines([report, *found.beside], BESIDE),
         checks=[(day.day, day.bookings, [one_line(finding) for finding in day.findings]) for day in found.checks],
         running=None if running is None else _course(running),

@@ -55,6 +55,10 @@ def world() -> World:
     return year(1)
 
 
+def third(frame: pd.DataFrame) -> np.ndarray:
+    return np.arange(len(frame)) % 3 == 0
+
+
 def last_day(world: World, change: Callable[[pd.DataFrame], pd.DataFrame]) -> tuple[Finding, ...]:
     """What is found about the last day, changed, by what the days before have shown."""
     features, booked_on, groups = world
@@ -113,13 +117,18 @@ def test_ordinary_days_pass(world: World) -> None:
         (lambda f: f.assign(lead_days=0.0), {("lead_days", Check.CONSTANT)}),
         (lambda f: f.assign(agent_cancel_rate=0.37), {("agent_cancel_rate", Check.CONSTANT)}),
         (lambda f: f.assign(market_segment="Groups"), {("market_segment", Check.CONSTANT)}),
+        # A default in place of every third value: one that is common, one that is known and rare, a number.
+        (lambda f: f.assign(room_type=f["room_type"].mask(third(f), "D")), {("room_type", Check.FREQUENT)}),
+        (lambda f: f.assign(lead_days=f["lead_days"].mask(third(f), 0.0)), {("lead_days", Check.FREQUENT)}),
+        (lambda f: f.assign(price=f["price"].mask(third(f), 100.0)), {("price", Check.FREQUENT)}),
         (lambda f: f.assign(room_type=f["room_type"].str.lower()), {("room_type", Check.UNSEEN)}),
         (lambda f: f.assign(room_type=np.nan), {("room_type", Check.MISSING)}),
         (lambda f: f.drop(columns="price"), {("price", Check.MISSING)}),
     ],
     ids=[
         "gone", "half gone", "other unit up", "other unit down", "infinite", "weeks for days", "zeroed",
-        "emptied history", "one segment", "other spelling", "no category", "column not delivered",
+        "emptied history", "one segment", "a third one room type", "a third zeroed", "a third one price",
+        "other spelling", "no category", "column not delivered",
     ],
 )  # fmt: skip
 def test_a_break_is_found_in_its_column_and_nowhere_else(
@@ -168,7 +177,9 @@ def test_one_group_of_many_copies_is_one_booking(world: World) -> None:
     as_group = np.r_[groups[today], np.full(40, 999_999)]
     assert check(odd, days, as_group, past, POLICY) == ()
     each_for_itself = np.r_[groups[today], 999_999 + np.arange(40)]
-    assert {f.check for f in check(odd, days, each_for_itself, past, POLICY)} == {Check.UNSEEN}
+    found = {(f.column, f.check) for f in check(odd, days, each_for_itself, past, POLICY)}
+    assert ("room_type", Check.UNSEEN) in found
+    assert {kind for _, kind in found} == {Check.UNSEEN, Check.FREQUENT}  # of a price, a lead time
 
 
 def test_a_day_of_a_few_bookings_says_nothing(world: World) -> None:
