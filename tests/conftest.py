@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before anything loads OpenMP: threads that spin on busy cores cost many times what they bring to small models.
@@ -21,6 +22,8 @@ from once import Once
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from cancellations.store import SqlStore, open_store, upgrade
+
+STORE = "cancellations.db"
 
 # A busy machine is no failure: what takes long is seen by its durations.
 settings.register_profile("patient", deadline=None, max_examples=40)
@@ -39,6 +42,19 @@ def _execute(server: URL, statement: str) -> None:
     engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(statement))
+
+
+def _address(server: URL, name: str) -> str:
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
+@contextmanager
+def _database(server: URL, like: str | None = None) -> Iterator[str]:
+    """The name of a new database, empty or as another is; files are copied, since the server's log is no help to us."""
+    name = f"test_{uuid.uuid4().hex}"
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE {like or 'template1'} STRATEGY FILE_COPY")
+    yield name
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -69,23 +85,39 @@ def postgres() -> Iterator[URL]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def migrated_file(once: Once) -> Path:
+    """A SQLite database with the present schema and nothing in it, to be copied."""
+    return once.folder("store", lambda folder: upgrade(f"sqlite:///{folder / STORE}")) / STORE
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres: URL) -> Iterator[str]:
+    """The name of such a database on the PostgreSQL server."""
+    with _database(postgres) as name:
+        upgrade(_address(postgres, name))
+        yield name
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Address of an empty database, of this test alone."""
+    """Address of an empty database, of this test alone; for who asks for a `store`, one with the present schema."""
+    migrated = "store" in request.fixturenames
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'home' / 'cancellations.db'}"
+        path = tmp_path / "home" / STORE
+        if migrated:
+            path.parent.mkdir()
+            shutil.copy(request.getfixturevalue("migrated_file"), path)
+        yield f"sqlite:///{path}"
         return
     server: URL = request.getfixturevalue("postgres")
-    name = f"test_{uuid.uuid4().hex}"
-    _execute(server, f"CREATE DATABASE {name}")
-    yield server.set(database=name).render_as_string(hide_password=False)
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with _database(server, request.getfixturevalue("migrated_database") if migrated else None) as name:
+        yield _address(server, name)
 
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[SqlStore]:
     """An open store with the present schema and nothing in it."""
-    upgrade(store_url)
     opened = open_store(store_url)
     yield opened
     opened.close()

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -58,7 +59,6 @@ _MONTH_NUMBERS = (
     | {"sept": 9}
 )
 _BLANKS = "\u00a0\u202f\u2009"
-_CURRENCY = "".join(s for s in map(chr, range(sys.maxunicode)) if unicodedata.category(s) == "Sc")
 # ISO 4217, currencies that are paid with.
 _CODES = (
     "AED|AFN|ALL|AMD|ANG|AOA|ARS|AUD|AWG|AZN|BAM|BBD|BDT|BGN|BHD|BIF|BMD|BND|BOB|BRL|BSD|BTN|BWP|BYN|BZD|CAD|CDF"
@@ -68,8 +68,6 @@ _CODES = (
     "|PYG|QAR|RON|RSD|RUB|RWF|SAR|SBD|SCR|SDG|SEK|SGD|SHP|SLE|SOS|SRD|SSP|STN|SVC|SYP|SZL|THB|TJS|TMT|TND|TOP|TRY"
     "|TTD|TWD|TZS|UAH|UGX|USD|UYU|UZS|VES|VND|VUV|WST|XAF|XCD|XOF|XPF|YER|ZAR|ZMW|ZWG"
 )
-_AROUND = rf"(?:[\s{re.escape(_CURRENCY)}]|(?<![A-Z])(?:{_CODES})(?![A-Z]))*"
-_SIGNS = re.compile(rf"^([+-]?){_AROUND}([+-]?)(.*?){_AROUND}$", re.DOTALL)
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?\s?"
 _LOCAL = re.compile(_ISO + r")?")
 _ZONED = re.compile(_ISO + r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?))")
@@ -101,11 +99,19 @@ def shown(value: Any) -> str:
     return told if len(told) <= SHOWN else f"{told[: SHOWN - 1]}…"
 
 
+@cache
+def _signs() -> re.Pattern[str]:
+    """A number between signs or codes of a currency; all of Unicode is looked through for them when one is met."""
+    signs = re.escape("".join(s for s in map(chr, range(sys.maxunicode)) if unicodedata.category(s) == "Sc"))
+    around = rf"(?:[\s{signs}]|(?<![A-Z])(?:{_CODES})(?![A-Z]))*"
+    return re.compile(rf"^([+-]?){around}([+-]?)(.*?){around}$", re.DOTALL)
+
+
 def bare(text: str) -> str:
     """A number's text without the sign or the code of a currency around it, and with plain blanks."""
     for blank in _BLANKS:
         text = text.replace(blank, " ")
-    parts = _SIGNS.match(text)
+    parts = _signs().match(text)
     return text if parts is None else parts[1] + parts[2] + parts[3]
 
 

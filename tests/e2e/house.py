@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from cancellations import settings
 from cancellations.bootstrap import App
 from cancellations.domain.promotion import Change
+from cancellations.domain.retraining import RequestState, RetrainRequest
 from deployments.deployed import Deployed
 from deployments.live import PROJECT, running
 from deployments.mistake import register_notebook_model
@@ -56,6 +57,15 @@ def crown_weak_champion(app: App, as_of: date) -> str:
         )
         work.commit()
     return weak.version
+
+
+def challenge(app: App, as_of: date) -> RetrainRequest:
+    """All that a run of `retrain` does for a request of its own, in this process; a challenger is on trial after it."""
+    done = app.retrain(app.request_training(as_of, "by this test").request_id)
+    assert done.state is RequestState.CANDIDATE, done.detail
+    app.deliver()
+    app.score_challenger(done)
+    return done
 
 
 @contextmanager

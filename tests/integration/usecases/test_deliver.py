@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import socket
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -58,9 +59,9 @@ class Mailbox:
 
 
 @pytest.fixture
-def store_url(tmp_path: Path) -> str:
+def store_url(tmp_path: Path, migrated_file: Path) -> str:
     # On SQLite alone: what is promised here stands on transactions that test_store.py tries on both.
-    return f"sqlite:///{tmp_path / 'store.db'}"
+    return f"sqlite:///{shutil.copy(migrated_file, tmp_path / 'store.db')}"
 
 
 @pytest.fixture

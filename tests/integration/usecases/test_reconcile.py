@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -20,9 +21,9 @@ NOTHING = Reconciled()
 
 
 @pytest.fixture
-def store_url(tmp_path: Path) -> str:
+def store_url(tmp_path: Path, migrated_file: Path) -> str:
     # On SQLite alone: what is promised here stands on transactions that test_store.py tries on both.
-    return f"sqlite:///{tmp_path / 'store.db'}"
+    return f"sqlite:///{shutil.copy(migrated_file, tmp_path / 'store.db')}"
 
 
 # --- requests -------------------------------------------------------------------------------------
