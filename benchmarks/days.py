@@ -141,8 +141,9 @@ def judged(stream: Stream) -> Judged:
         false += stream.failed(day, past)
         if number % stream.every == 0:
             for name, broken in {**AT_ONCE, **IN_TIME}.items():
-                # Of one value for all there is no half.
-                for hit in STRENGTHS if name in AT_ONCE else (1.0,):
+                # Of one value for all there is no half; a whole break is what the reach is about.
+                parts = STRENGTHS if name in AT_ONCE and number % (2 * stream.every) == 0 else STRENGTHS[-1:]
+                for hit in parts:
                     planted = partial(_partly, broken, hit, number)
                     seen.setdefault((name, hit), []).append(stream.failed(day, past, planted))
         if number % 21 == 0:

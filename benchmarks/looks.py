@@ -183,7 +183,7 @@ def calibrated(market: Market, as_of: date, seed: int) -> Calibration | None:
         return walk(
             Market(past, market.built.iloc[booked], RULE),
             trainer(),
-            EvidentlyMonitor(settings, distance),
+            EvidentlyMonitor(settings, distance, telling=False),
             as_of,
             documented(),
             CalibrationPolicy(),
@@ -242,7 +242,7 @@ class Courses:
         of_bookings: Mapping[date, tuple[Signal, ...]] | None = None,
     ) -> dict[date, tuple[Signal, ...]]:
         """Signals of each look. `of_bookings`: measured already, where only what is told of outcomes is another."""
-        monitor = EvidentlyMonitor(self.settings, distance)
+        monitor = EvidentlyMonitor(self.settings, distance, telling=False)
         if of_bookings is None:
             return {end: monitor.measure(watched.observe(end)).report.signals for end in ends}
         found = {}

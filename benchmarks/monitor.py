@@ -52,7 +52,7 @@ LONGEST_LEAD = 180
 FIRST_CHAMPION, LAST_CHAMPION, LOOKS = "2016-01-04", "2016-10-10", 16
 # Of the file thresholds are learned until a day, and judged on champions trained from it on.
 LEARNED_UNTIL = date(2016, 6, 6)
-SHUFFLED = 6
+SHUFFLED = 4
 MARKETS = 8
 WORKERS = 2
 WATCHED = (

@@ -324,7 +324,7 @@ class App:
             self.store,
             self.trainer,
             # By the hundred Evidently's own distances take twice as long as their twin, which is equal to them.
-            EvidentlyMonitor(knobs, distance),
+            EvidentlyMonitor(knobs, distance, telling=False),
             as_of=as_of,
             documented=documented(),
             policy=self.settings.calibration,

@@ -54,12 +54,16 @@ class EvidentlyMeasurement:
 class EvidentlyMonitor:
     """Adapter of `ports.Monitor`. A signal that `settings.weights` does not name weighs nothing.
 
-    `distance` measures columns and scores: Evidently, or its twin in `monitoring.distances` for repetitions.
+    For repetitions: `distance` measures columns and scores, by Evidently or by its twin in `monitoring.distances`;
+    without `telling` nobody asks which columns tell a window from its reference.
     """
 
-    def __init__(self, settings: MonitorSettings, distance: drift.Distance = drift.evidently) -> None:
+    def __init__(
+        self, settings: MonitorSettings, distance: drift.Distance = drift.evidently, *, telling: bool = True
+    ) -> None:
         self.settings = settings
         self.distance = distance
+        self.telling = telling
 
     def measure(self, observation: Observation) -> EvidentlyMeasurement:
         """Never raises because of what a window holds: what can't be evaluated is reported so."""
@@ -76,9 +80,12 @@ class EvidentlyMonitor:
         else:
             sides = Sides.of(observation.reference, observation.current, self.settings.sample_rows)
             columns, compared = drift.column_drift(sides, observation.importance, self.distance)
+            weights = {name: self._weight(name) for name in (drift.NAME, classifier.NAME)}
             signals = [
-                drift.column_signal(columns, rows, limits[drift.NAME], self._weight(drift.NAME)),
-                classifier.domain_classifier(sides, rows, limits[classifier.NAME], self._weight(classifier.NAME)),
+                drift.column_signal(columns, rows, limits[drift.NAME], weights[drift.NAME]),
+                classifier.domain_classifier(
+                    sides, rows, limits[classifier.NAME], weights[classifier.NAME], telling=self.telling
+                ),
             ]
         signals += self._others(observation, limits)
         by_hand = set_by_hand(self.settings)

@@ -191,6 +191,12 @@ def test_classifier_tells_a_changed_world_and_names_the_column() -> None:
     assert changed.after.startswith("price median")
 
 
+def test_without_asking_which_columns_tell_the_figure_is_the_same() -> None:
+    sides = Sides.of(bookings(600, 3), bookings(600, 4).assign(price=lambda f: f["price"] * 3), 5_000)
+    asked, unasked = (domain_classifier(sides, 600, 0.8, 1.0, telling=telling) for telling in (True, False))
+    assert asked.value == unasked.value and asked.after and not unasked.after
+
+
 def test_classifier_is_the_same_for_the_same_window() -> None:
     reference, current = bookings(600, 1), bookings(400, 2)
     assert told(reference, current, 300) == told(reference, current, 300)
