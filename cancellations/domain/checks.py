@@ -241,11 +241,11 @@ def _today(name: str, values: pd.Series, past: ColumnPast, *, numeric: bool) -> 
 def _frequent(name: str, values: pd.Series, past: ColumnPast) -> Iterator[Finding]:
     """A value that a part of the bookings were given in place of their own: a default, or nothing."""
     counts = values.value_counts()
-    for value, record in past.values.items():
-        yield _finding(name, Check.FREQUENT, (values == value).to_numpy(), record, values)
-    rare = counts[~counts.index.isin(list(past.values))]
-    if len(rare):
-        yield _finding(name, Check.FREQUENT, (values == rare.index[0]).to_numpy(), past.top, values)
+    known = counts.index.isin(list(past.values))
+    for value, count in [*counts[known].items(), *counts[~known][:1].items()]:
+        record = past.values.get(value, past.top)
+        chance = _chance(record, int(count), len(values))
+        yield Finding(name, Check.FREQUENT, int(count), len(values), record.usual, chance, _text(value))
 
 
 def _constant(name: str, values: pd.Series, days: pd.Series, past: ColumnPast) -> Iterator[Finding]:
@@ -267,10 +267,14 @@ def _constant(name: str, values: pd.Series, days: pd.Series, past: ColumnPast) -
 
 def _finding(name: str, kind: Check, odd: np.ndarray, record: Record, values: pd.Series | None = None) -> Finding:
     count, rows = int(odd.sum()), len(odd)
-    # What some day of the past had is nothing new, whatever the distribution says.
-    chance = 1.0 if count <= record.highest * rows else record.chance(count, rows)
+    chance = _chance(record, count, rows)
     example = _text(values[odd].iloc[0]) if values is not None and count else ""
     return Finding(name, kind, count, rows, record.usual, chance, example)
+
+
+def _chance(record: Record, odd: int, rows: int) -> float:
+    # What some day of the past had is nothing new, whatever the distribution says.
+    return 1.0 if odd <= record.highest * rows else record.chance(odd, rows)
 
 
 def _learn_numbers(values: pd.Series, day: np.ndarray) -> ColumnPast:
