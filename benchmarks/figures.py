@@ -48,6 +48,12 @@ class Figure:
     reach: str | None = None
     holds: bool | None = None
 
+    def __post_init__(self) -> None:
+        # Whatever numpy made of them: JSON knows Python's numbers alone, and is written when all is measured.
+        for name in ("value", "low", "high"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "holds", None if self.holds is None else bool(self.holds))
+
     @classmethod
     def of(
         cls,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -106,3 +107,9 @@ def test_peak_memory_is_at_least_what_this_process_holds_now() -> None:
     if peak is None:
         pytest.skip("the system does not tell")
     assert peak >= 0.9 * psutil.Process().memory_info().rss / 2**20
+
+
+def test_a_figure_that_numpy_counted_is_told_as_json() -> None:
+    counted = Figure("delay", np.int64(14), np.int64(7), np.float64(np.inf), "days", "<= 28", np.bool_(False))  # type: ignore[arg-type]
+    told = json.loads(json.dumps(asdict(counted)))
+    assert (told["value"], told["low"], told["holds"]) == (14.0, 7.0, False)
