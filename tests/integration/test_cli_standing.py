@@ -366,7 +366,7 @@ def test_a_version_is_explained_from_the_report_that_asked_for_it_to_what_it_is_
     order = [
         "Version 2: champion, on probation",
         "Why it was asked for",
-        f"1,234 bookings made {WINDOW} against what champion 1 was trained on: retrain: drift confirmed",
+        f"1,234 bookings made {WINDOW} against the champion's training (champion 1): retrain: drift confirmed",
         "domain classifier – of 0.9 not evaluated",
         "matured excess loss 0.033 of 0.02 alarm",
         "2 of the last 3 windows drifted",
@@ -447,7 +447,7 @@ def test_a_decision_is_told_in_full_by_its_day_or_its_report(run: Run, home: Pat
     told = run("explain", "1", "--decision", name).out
     order = [
         "2016-02-07, champion 1: retrain: drift confirmed",
-        f"1,234 bookings made {WINDOW}, against 5,000 that the champion was trained on",
+        f"1,234 bookings made {WINDOW}, against 5,000 of the champion's training",
         "matured excess loss 0.033 of 0.02 alarm",
         "evidence 0.82 of 0.75 needed",
         "2 of the last 3 windows drifted",
