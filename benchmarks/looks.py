@@ -54,7 +54,7 @@ UNTIL = TRAINED + (LOOKS_BEFORE + LOOKS_AFTER) * WEEK
 REFERENCE_ROWS = 5_000
 # By the calendar alone a champion is retrained in any world; asked here is what drift brings about.
 POLICY = replace(RetrainPolicy(), calendar_floor_days=10_000)
-DECISION, FLAG, CBPE = "decision", "Evidently's dataset flag", "CBPE alarm"
+DECISION, ANY, FLAG, CBPE = "decision", "some signal", "Evidently's dataset flag", "CBPE alarm"
 # Named changes, at three strengths. Of the last two: days by which cancellations are told late, and the share of
 # them that is told never.
 LATE, LOST = "cancellations told late", "cancellations lost"
@@ -96,12 +96,12 @@ class Course:
     estimated: tuple[bool, ...]
 
     def told(self, name: str, *, learned: bool = False) -> list[bool]:
-        """At each look, whether a signal alarmed, or the decision found a drift confirmed."""
+        """At each look, whether a signal alarmed, any of them did, or the decision found a drift confirmed."""
         if name == CBPE:
             return list(self.estimated)
         judged = [self._judged(signals) if learned else signals for signals in self.signals]
         if name != DECISION:
-            return [any(s.name == name and s.verdict is Verdict.ALARM for s in signals) for signals in judged]
+            return [any(name in (ANY, s.name) and s.verdict is Verdict.ALARM for s in signals) for signals in judged]
         evidence: list[float | None] = []
         decided = []
         for end, signals, matured in zip(self.ends, judged, self.matured, strict=True):
@@ -268,7 +268,7 @@ class Courses:
             share = dataset_share(seen.reference, seen.current, self.settings.sample_rows)
             flagged = share is not None and share >= 0.5
         low, high = self._estimated(market)
-        now = [float(entropy(watched.observe(end).probability).mean()) for end in ends]
+        now = [float(entropy(watched.scores(end)).mean()) for end in ends]
         return Course(
             self.market,
             change,

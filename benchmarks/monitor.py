@@ -26,9 +26,11 @@ from threadpoolctl import threadpool_limits
 from benchmarks.days import days
 from benchmarks.figures import Figure, Options, Outcome, run
 from benchmarks.looks import (
+    ANY,
     CBPE,
     CHANGES,
     DECISION,
+    FEEDS,
     FLAG,
     LOOKS_AFTER,
     RULE,
@@ -65,6 +67,7 @@ WATCHED = (
     "estimated loss",
     "volume",
 )
+REACH_STRONG = 0.9
 WEEKS_A_MONTH = 365.25 / 12 / 7
 
 
@@ -153,11 +156,23 @@ def _windows(
         own = [course for course in found if (course.change, course.strength) == (kind, strength)]
         change = "no change" if kind is None else f"{kind} x {strength:g}"
         for learned in (False, True):
-            for signal in (DECISION, *WATCHED, *(() if learned else (CBPE,))):
+            for signal in (DECISION, ANY, *WATCHED, *(() if learned else (CBPE,))):
                 yield from _seen(f"{change}: {_named(signal, learned=learned)}", own, signal, learned=learned)
         flagged = [course.flagged for course in own if course.flagged is not None]
         if flagged:
             yield Figure(f"{change}: {FLAG}", *share(flagged), "of windows")
+    yield from _strong(found)
+
+
+def _strong(found: Sequence[Course]) -> Iterator[Figure]:
+    """The strongest change of each kind that guests may bring about, together: what is seen of them in four weeks."""
+    own = [c for c in found if c.change is not None and c.change not in FEEDS and c.strength == CHANGES[c.change][-1]]
+    for learned in (False, True):
+        for signal in (DECISION, ANY):
+            days = [course.first(signal, learned=learned) for course in own]
+            seen = share([day is not None and day <= 28 for day in days])
+            name = f"all strong changes: {_named(signal, learned=learned)}, within four weeks"
+            yield Figure(name, *seen, "of markets and changes", f">= {REACH_STRONG:g}", seen[1] >= REACH_STRONG)
 
 
 def _named(signal: str, *, learned: bool) -> str:
@@ -181,7 +196,7 @@ def _false(kind: str, found: Sequence[Course]) -> Iterator[Figure]:
     for learned, own in ((False, found), (True, calibrated_ones)):
         if not own:
             continue
-        for signal in (DECISION, *WATCHED, *(() if learned else (CBPE,))):
+        for signal in (DECISION, ANY, *WATCHED, *(() if learned else (CBPE,))):
             name = f"{kind}: {_named(signal, learned=learned)}, nothing planted, {len(own)} champions"
             yield _monthly(name, signal, [course.told(signal, learned=learned) for course in own])
             if learned and len(own) < len(found):

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.figures import Figure, peak_memory
 from cancellations.domain.features import CATEGORICAL, NUMERIC, build, past_of
 from cancellations.domain.in_flight import in_flight
-from cancellations.domain.labels import LabelRule, matured, recorded_cancelled
+from cancellations.domain.labels import LabelRule, made_days_ago, matured, recorded_cancelled
 from cancellations.domain.reservation import group_keys
 from cancellations.domain.volume import volume
 from cancellations.ports import Observation
@@ -116,6 +116,7 @@ def _turns(rows: int, seed: int) -> tuple[Callable[[], object], Callable[[], obj
                 matured_label=recorded_cancelled(final, end).astype(float),
                 matured_probability=final["probability"].to_numpy(),
                 matured_groups=group_keys(final),
+                matured_made_days_ago=made_days_ago(final, end, BEGINS),
                 importance=dict.fromkeys(reference.columns, 1 / reference.shape[1]),
                 reference_probability=scores,
                 in_flight=in_flight(made, made, rule, end, settings.open_bookings),

@@ -140,6 +140,10 @@ class MonitorSettings(BaseModel):
     min_matured_rows: int = Field(
         1_500, description="matured bookings below which their loss is not evaluated: at 1,000 its error is .02"
     )
+    recent_days: int = Field(
+        42, ge=1, description="bookings made in so many days tell of a change first: their loss is looked at apart"
+    )
+    min_recent_rows: int = Field(300, ge=2, description="matured ones of them below which their loss is not")
     sample_rows: int = Field(5_000, description="seeded sample per side; Evidently's cost grows with rows")
     column_drift: float = Field(0.5, gt=0, description="importance-weighted share of drifted columns that alarms")
     classifier_auc: float = Field(0.9, gt=0, description="out-of-fold AUC of telling the window from the reference")

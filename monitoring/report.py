@@ -116,15 +116,16 @@ class EvidentlyMonitor:
         """Signals that look at scores and outcomes, not at columns."""
         knobs = self.settings
         scores = (observation.reference_probability, observation.probability, knobs.min_rows)
+        matured = performance.Matured.of(
+            observation.matured_label,
+            observation.matured_probability,
+            observation.matured_groups,
+            observation.matured_made_days_ago,
+        )
+        cohorts = performance.Cohorts(knobs.min_matured_rows, knobs.recent_days, knobs.min_recent_rows)
         return [
-            *performance.realised(
-                observation.matured_label,
-                observation.matured_probability,
-                observation.matured_groups,
-                knobs.min_matured_rows,
-                (limits[performance.EXCESS], limits[performance.BIAS]),
-                (self._weight(performance.EXCESS), self._weight(performance.BIAS)),
-            ),
+            performance.excess_loss(matured, cohorts, limits[performance.EXCESS], self._weight(performance.EXCESS)),
+            performance.calibration_bias(matured, cohorts, limits[performance.BIAS], self._weight(performance.BIAS)),
             in_flight.in_flight_signal(observation.in_flight, limits[in_flight.NAME], self._weight(in_flight.NAME)),
             drift.prediction_drift(
                 *scores, limits[drift.PREDICTIONS], self._weight(drift.PREDICTIONS), distance=self.distance

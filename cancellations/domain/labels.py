@@ -130,6 +130,15 @@ def matured(history: pd.DataFrame, rule: LabelRule, as_of: date, after: date | N
     return cohort.sort_values(["matured_on", "reservation_id"], ignore_index=True)
 
 
+def made_days_ago(bookings: pd.DataFrame, as_of: date, trained_as_of: date) -> np.ndarray:
+    """Days from each booking to a day, shape (rows,); inf for those that a version found when it was trained.
+
+    They had survived until then, so what becomes of them is not what becomes of bookings made at that age.
+    """
+    days = (pd.Timestamp(as_of) - bookings["booked_on"]).dt.days.to_numpy(dtype=float)
+    return np.where(bookings["booked_on"] > pd.Timestamp(trained_as_of), days, np.inf)
+
+
 def unseen(history: pd.DataFrame, rule: LabelRule, labels: Labels, trained_as_of: date) -> np.ndarray:
     """Which bookings a version can have learnt nothing of, shape (rows,): only they may test it.
 

@@ -15,7 +15,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from cancellations.domain.labels import CANCELLED, LabelRule, matured, remaining
+from cancellations.domain.labels import LabelRule, maturity, recorded_cancelled, remaining
 
 # Upper ends of the lead buckets, days between booking and arrival; the last bucket is open.
 LEADS = (7, 30, 90, 180)
@@ -95,9 +95,10 @@ def learn_timing(history: pd.DataFrame, rule: LabelRule, as_of: date) -> Timing:
     whose day the source does not tell, count on the day of arrival. Without a single cancellation
     everything is still to come until the day of arrival.
     """
-    after = (pd.Timestamp(as_of) - pd.Timedelta(days=MEMORY_DAYS)).date()
-    cohort = matured(history, rule, as_of, after)
-    cancelled = cohort[cohort["status"].isin(CANCELLED) & (cohort["label"] == 1)]
+    # Cancellations of `labels.matured`'s cohort; most of its rows are not wanted here, nor their order.
+    age = pd.Timestamp(as_of) - maturity(history, rule)
+    looked_at = (age >= pd.Timedelta(0)) & (age < pd.Timedelta(days=MEMORY_DAYS))
+    cancelled = history[looked_at.to_numpy() & recorded_cancelled(history, as_of)]
     leads = lead_days(cancelled)
     days = (cancelled["known_on"] - cancelled["booked_on"]).dt.days.to_numpy(dtype=float)
     shares = np.clip(np.where(leads > 0, days / np.maximum(leads, 1), 1.0), 0.0, 1.0)

@@ -28,7 +28,8 @@ class Observation:
     `reference` and `current`: features of the reference, which `against` names, and of the window's
     bookings; `probability`: the champion's scores of the window's bookings. `matured_label` and
     `matured_probability`: outcomes that became final since the champion was trained, with its
-    scores of those bookings, and `matured_groups` whose they are (`domain.reservation.group_keys`).
+    scores of those bookings, `matured_groups` whose they are (`domain.reservation.group_keys`), and
+    `matured_made_days_ago` when they were made, inf for those made before the champion was trained.
     `reference_probability`: its scores of the reference. `importance`: the champion's, by feature,
     summing to 1. `in_flight`: what has become so far of the bookings made since it was trained, empty
     where it is not known; `volume`: how many bookings came in. `calibration`: thresholds of the house's own,
@@ -46,6 +47,7 @@ class Observation:
     importance: Mapping[str, float]
     in_flight: tuple[Slice, ...] = ()
     matured_groups: np.ndarray = field(default_factory=lambda: np.empty(0, dtype="uint64"))
+    matured_made_days_ago: np.ndarray = field(default_factory=lambda: np.empty(0))
     reference_probability: np.ndarray = field(default_factory=lambda: np.empty(0))
     volume: Volume | None = None
     calibration: Calibration | None = None

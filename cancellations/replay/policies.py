@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from cancellations.domain import labels
+from cancellations.domain.reservation import group_keys
 from cancellations.domain.retraining import (
     RetrainHistory,
     RetrainPolicy,
@@ -190,6 +191,8 @@ def observe(context: Context, trained: date, day: date, window_days: int) -> Obs
         probability=probability[window.start - scored.start : window.stop - scored.start],
         matured_label=label,
         matured_probability=probability[: scored.stop - scored.start][ripe],
+        matured_groups=group_keys(known[ripe]),
+        matured_made_days_ago=labels.made_days_ago(known[ripe], day, trained),
         importance=context.grid.importance(task),
     )
 

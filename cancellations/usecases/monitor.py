@@ -164,6 +164,7 @@ def observe(
         matured_label=final["label"].to_numpy(dtype=float),
         matured_probability=probability.reindex(final["reservation_id"]).to_numpy(dtype=float),
         matured_groups=group_keys(final),
+        matured_made_days_ago=labels.made_days_ago(final, end, champion.trained_as_of),
         reference_probability=scores_of(registry, champion, reference),
         importance=registry.importance(champion.version),
         in_flight=_in_flight(work, champion, history, unseen, probability, end, rule, open_bookings),

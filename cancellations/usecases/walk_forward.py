@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.in_flight import InFlightPolicy, in_flight
-from cancellations.domain.labels import LabelRule, examples, maturity, recorded_cancelled
+from cancellations.domain.labels import LabelRule, examples, made_days_ago, maturity, recorded_cancelled
 from cancellations.domain.recipes import Recipe
 from cancellations.domain.reference import ReferencePolicy
 from cancellations.domain.reservation import group_keys
@@ -83,9 +83,16 @@ class Watched:
         self._maturity = maturity(market.history, market.rule)
         self._daily = market.history.groupby("booked_on").size()
 
+    def scores(self, end: date) -> np.ndarray:
+        """The champion's scores of the bookings of a window, shape (rows,)."""
+        return self._probability[self._market.rows(self._before(end), end)]
+
+    def _before(self, end: date) -> date:
+        """The day before a window's first."""
+        return max(self.champion.trained, end - timedelta(days=self._window_days))
+
     def observe(self, end: date) -> Observation:
-        market, trained = self._market, self.champion.trained
-        after = max(trained, end - timedelta(days=self._window_days))
+        market, trained, after = self._market, self.champion.trained, self._before(end)
         window, made = market.rows(after, end), market.rows(trained, end)
         known = self.known(market.history.iloc[: made.stop], end)
         known = known.assign(probability=self._probability[: made.stop])
@@ -104,6 +111,7 @@ class Watched:
             matured_label=recorded_cancelled(final, end).astype(float),
             matured_probability=final["probability"].to_numpy(),
             matured_groups=group_keys(final),
+            matured_made_days_ago=made_days_ago(final, end, trained),
             importance=self.champion.importance,
             reference_probability=reference_probability,
             in_flight=in_flight(known.iloc[made], known, market.rule, end, self._open_bookings),

@@ -117,6 +117,8 @@ def test_thresholds_and_weights_in_the_page_are_the_defaults() -> None:
     assert f"change of the missing share | {MISSING_DRIFT:g} |" in MONITORING
     assert f"| least rows | {settings.min_rows} |" in MONITORING
     assert f"Below {settings.min_matured_rows:,} matured bookings" in MONITORING
+    assert f"or {settings.min_recent_rows} recent ones" in MONITORING
+    assert f"those made in the last {settings.recent_days} days" in MONITORING
 
 
 def test_the_evidence_rule_in_the_page_is_the_default_policy() -> None:

@@ -19,11 +19,12 @@ from cancellations.domain.retraining import Action, ColumnDrift, Decision, Monit
 from cancellations.domain.volume import volume
 from cancellations.ports import Observation, StoredDecision
 from cancellations.settings import MonitorSettings
+from monitoring import performance
 from monitoring.classifier import domain_classifier
 from monitoring.columns import Sides, clean, comparable, describe, obstacle, watched
 from monitoring.distances import distance
 from monitoring.drift import column_signal
-from monitoring.performance import estimated_loss, realised
+from monitoring.performance import Cohorts, Matured, calibration_bias, estimated_loss
 from monitoring.plots import ReportPictures
 from monitoring.report import EvidentlyMonitor
 from monitoring.report_plots import found
@@ -73,8 +74,11 @@ def test_column_drift_without_importance_is_not_evaluated() -> None:
     assert column_signal([column("price", True, 0.0)], 500, 0.5, 1.0).verdict is Verdict.NOT_EVALUATED
 
 
+FROM_300 = Cohorts(min_rows=300)
+
+
 def excess_loss(label: np.ndarray, probability: np.ndarray) -> Signal:
-    return realised(label, probability, np.empty(0), 300, (0.02, 0.05), (2.0, 0.0))[0]
+    return performance.excess_loss(Matured.of(label, probability), FROM_300, 0.02, 2.0)
 
 
 def test_excess_loss_of_a_calibrated_model_is_near_zero_and_of_a_wrong_one_is_its_divergence() -> None:
@@ -114,7 +118,9 @@ def test_realised_figures_have_intervals_that_count_a_group_once() -> None:
         truth = np.repeat(chance.uniform(0.1, 0.9, 120), 5)
         label = np.repeat((chance.random(120) < truth[::5]).astype(float), 5)
         groups = np.repeat(np.arange(120), 5)
-        excess, bias = realised(label, truth, groups, 300, (0.02, 0.05), (2.0, 0.0))
+        matured = Matured.of(label, truth, groups)
+        excess = performance.excess_loss(matured, FROM_300, 0.02, 2.0)
+        bias = calibration_bias(matured, FROM_300, 0.05, 0.0)
         by_row = excess_loss(label, truth)
         for name, signal in (("excess", excess), ("bias", bias), ("excess by row", by_row)):
             assert signal.low is not None and signal.high is not None and signal.low < signal.high
@@ -123,10 +129,51 @@ def test_realised_figures_have_intervals_that_count_a_group_once() -> None:
     assert held["excess by row"] < 150
 
 
+def changed_lately(rows: int, recent: int, odds: float) -> Matured:
+    """Bookings of which the last ones, made within four weeks, cancel at other odds than their scores say."""
+    chance = np.random.default_rng(6)
+    probability = chance.uniform(0.05, 0.6, rows)
+    lately = np.arange(rows) >= rows - recent
+    truth = np.where(lately, odds * probability / (1 + (odds - 1) * probability), probability)
+    label = (chance.random(rows) < truth).astype(float)
+    return Matured.of(label, probability, None, np.where(lately, 20.0, 90.0))
+
+
+def test_a_change_is_told_by_bookings_made_since_long_before_all_that_matured_tell_of_it() -> None:
+    changed = changed_lately(9_000, 600, odds=3.0)
+    everybody = performance.excess_loss(changed.only(np.ones(9_000, dtype=bool)), Cohorts(recent_days=1), 0.02, 2.0)
+    assert everybody.verdict is Verdict.OK and everybody.rows == 9_000
+    signal = performance.excess_loss(changed, Cohorts(), 0.02, 2.0)
+    assert signal.verdict is Verdict.ALARM and signal.rows == 600
+    assert signal.low is not None and signal.low > 0
+    assert signal.before.endswith("made in the last 42 days")
+
+
+def test_what_recent_bookings_say_counts_only_when_it_is_more_than_chance_and_there_are_enough() -> None:
+    alike = changed_lately(9_000, 600, odds=1.0)
+    lately = performance.excess_loss(alike.only(alike.made_days_ago < 42), FROM_300, 0.02, 2.0)
+    assert lately.low is not None and lately.low <= 0
+    assert performance.excess_loss(alike, Cohorts(), 0.02, 2.0).rows == 9_000
+    # Alone, while too few have matured in all, they say nothing either.
+    few = Matured(*(a[-700:] for a in (alike.label, alike.probability, alike.groups, alike.made_days_ago)))
+    assert performance.excess_loss(few, Cohorts(), 0.02, 2.0).verdict is Verdict.NOT_EVALUATED
+    changed = changed_lately(9_000, 250, odds=3.0)
+    assert performance.excess_loss(changed, Cohorts(), 0.02, 2.0).rows == 9_000
+    assert performance.excess_loss(changed, Cohorts(min_recent_rows=250), 0.02, 2.0).rows == 250
+
+
+def test_recent_bookings_of_the_first_weeks_are_those_made_since_the_training_and_may_speak_alone() -> None:
+    changed = changed_lately(700, 400, odds=3.0)
+    signal = performance.excess_loss(changed, Cohorts(), 0.02, 2.0)
+    assert signal.verdict is Verdict.ALARM and signal.rows == 400
+    found_open = Matured(changed.label, changed.probability, changed.groups, np.full(700, np.inf))
+    assert performance.excess_loss(found_open, Cohorts(), 0.02, 2.0).verdict is Verdict.NOT_EVALUATED
+
+
 def test_calibration_bias_is_alarmed_either_way_and_says_which() -> None:
     for share in (0.2, 0.4):
         label = (np.arange(1_000) < 1_000 * share).astype(float)
-        _, bias = realised(label, np.full(1_000, 0.3), np.empty(0), 300, (0.02, 0.05), (2.0, 0.0))
+        bias = calibration_bias(Matured.of(label, np.full(1_000, 0.3)), FROM_300, 0.05, 0.0)
         assert bias.value == pytest.approx(0.1)
         assert bias.verdict is Verdict.ALARM
         assert (bias.before, bias.after) == ("predicted cancellations 30.0%", f"realised cancellations {share:.1%}")
