@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from once import Once
 
+from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
 from cancellations.domain.features import FEATURES
@@ -297,6 +298,7 @@ class World:
         store: Store | None = None,
         cut: Cut | None = None,
         across: Across | None = None,
+        checks: CheckPolicy | None = None,
     ) -> Scored:
         return score(
             store or self.store,
@@ -309,6 +311,7 @@ class World:
             on_chunk=on_chunk,
             cut=cut,
             across=across,
+            checks=checks,
         )
 
     def request(self, as_of: date, reason: str = "a person asks") -> RetrainRequest:
