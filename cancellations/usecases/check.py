@@ -102,7 +102,10 @@ def past_before(
             return known
         lately = day - timedelta(days=BREAK_DAYS)
         broken = {c.day for c in work.checks(limit=BREAK_DAYS + 1) if c.findings}
-        broken |= {hold.day for hold in work.holds(since=lately) if hold.state is not HoldState.PASSED}
+        holds = work.holds(since=lately)
+        broken |= {hold.day for hold in holds if hold.state is not HoldState.PASSED}
+        # Of which a person says that they are right.
+        broken -= {hold.day for hold in holds if hold.state is HoldState.RELEASED}
         until = day - timedelta(days=1)
         bookings = work.history(until, known_until=until, booked_after=day - timedelta(days=MEMORY_DAYS + 1))
         left_out = [pd.Timestamp(one) for one in broken if one >= lately]

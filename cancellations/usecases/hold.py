@@ -72,13 +72,16 @@ def hold_back(
         waiting = _waiting(work, record.version, record.trained_as_of, until, rule)
         held = {hold.day: hold for hold in work.holds(HoldState.HELD)}
         judged = {hold.day for hold in work.holds(since=until - timedelta(days=CATCH_UP)) if hold.state.judged}
-    changed = [w for w in waiting if w.day not in judged and _asks(w, held.get(w.day))]
-    past = past_before(store, changed[0].day, rule, policy, clock) if changed else None
+    asked = [one for one in waiting if one.day not in judged]
+    # A day that is mended may mend the features of those after it: what is held is checked again with it.
+    if all(one.day in held and held[one.day].content == one.content for one in asked):
+        asked = []
+    past = past_before(store, asked[0].day, rule, policy, clock) if asked else None
     began: list[Hold] = []
     if past is not None:
         with store.begin() as work:
-            found = _check(work, changed, past, rule, policy)
-        for one in changed:
+            found = _check(work, asked, past, rule, policy)
+        for one in asked:
             hold = Hold(one.day, until, int(one.new.sum()), found[one.day], one.content)
             if not hold.findings:
                 if one.day in held and _end(store, hold.day, HoldState.PASSED, CHECKS, "they pass now", clock()):
@@ -101,6 +104,8 @@ def release(store: Store, day: date, *, reason: str, by: str, clock: Callable[[]
         if day not in held or not work.end_hold(day, HoldState.RELEASED, by, reason.strip(), clock()):
             days = ", ".join(map(str, sorted(held))) or "none is"
             raise Refused(f"bookings made on {day} are not held back; days that are held: {days}")
+        # What a person calls right is what the data are now: days after it are held against it, too.
+        work.forget_pasts()
         work.commit()
     return held[day]
 
@@ -119,10 +124,6 @@ def _waiting(work: UnitOfWork, champion: str, trained_as_of: date, until: date, 
         if (~scored & ahead).any():
             waiting.append(_Waiting(day, bookings, ~scored & ahead))
     return waiting
-
-
-def _asks(waiting: _Waiting, hold: Hold | None) -> bool:
-    return hold is None or hold.content != waiting.content
 
 
 def _check(

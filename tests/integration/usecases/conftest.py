@@ -67,6 +67,12 @@ def trained(story: Story, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
+def trained_again(story: Story, tmp_path: Path) -> Iterator[World]:
+    """A second world from the same start."""
+    yield from _open(story.trained, tmp_path / "again")
+
+
+@pytest.fixture
 def challenged(story: Story, tmp_path: Path) -> Iterator[World]:
     """Version 1 serves, version 2 is on trial beside it."""
     yield from _open(story.challenged, tmp_path)

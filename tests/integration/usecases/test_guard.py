@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_store import at_once
-from world import FIRST, SECOND, START, CutOff, PowerCut, World, simulator
+from world import FIRST, SECOND, START, CutOff, PowerCut, World, simulator, together
 
 from cancellations.domain.events import ChampionChanged
 from cancellations.domain.guards import Guard, GuardPolicy, Outcome
@@ -170,7 +169,7 @@ def test_after_a_death_at_any_point_the_next_run_does_what_is_left(promoted: Wor
 def test_two_that_look_at_once_roll_back_once(promoted: World) -> None:
     broken = faulty(promoted, scrambled)
     broken.score(LATER)
-    found = at_once(*[lambda: guarded(broken)] * 2)
+    found = together(*[lambda: guarded(broken)] * 2)
     assert all(isinstance(one, Guarded) for one in found), found
     assert [row.change for row in promoted.ledger()].count(Change.ROLLED_BACK) == 1
     assert sum(one.takeover is not None for one in found if isinstance(one, Guarded)) == 1

@@ -7,7 +7,9 @@ What stands on the far side of a port and takes a server or seconds to start is 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -231,6 +233,18 @@ class GivenMonitor:
         signals = (signal, in_flight_signal([off], 5.0, 0.0))
         told = MonitorReport(observation.champion, window, *rows, signals=signals, reference=observation.against)
         return Given(told)
+
+
+def together(*acts: Callable[[], object]) -> list[object]:
+    """What each act came to, all of them begun at one moment in threads of their own; errors are raised."""
+    start = threading.Barrier(len(acts))
+
+    def run(act: Callable[[], object]) -> object:
+        start.wait()
+        return act()
+
+    with ThreadPoolExecutor(len(acts)) as threads:
+        return list(threads.map(run, acts))
 
 
 class PowerCut(BaseException):
