@@ -34,6 +34,10 @@ def of_logits(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-logits))
 
 
+def logits(scores: np.ndarray) -> np.ndarray:
+    return np.log(scores / (1 - scores))
+
+
 def drawn(seed: int, bookings: int, apart: float) -> Pair:
     """Two versions whose log odds differ by noise of a deviation `apart`; days differ in their level."""
     draw = np.random.default_rng(seed)
@@ -81,7 +85,7 @@ def test_scores_expect_their_entropy() -> None:
 def test_a_healthy_successor_passes_however_old_the_champion(apart: float) -> None:
     """A champion of half a year agrees little with its successor, before the change as well as after it."""
     whole = [look((pair := drawn(seed, 4_200, apart))[4_000:], pair[:4_000], POLICY) for seed in range(60)]
-    assert sum(bool(fired(findings)) for findings in whole) <= 2
+    assert sum(bool(fired(findings)) for findings in whole) <= 4
     assert {f.outcome for findings in whole[:1] for f in findings} == {Outcome.PASSED}
 
 
@@ -93,14 +97,15 @@ def test_what_fails_on_the_day_of_the_change_is_seen(seed: int, apart: float) ->
     scrambled = Pair(np.random.default_rng(seed).permutation(first.new), first.old)
     assert Guard.RANKS in fired(look(scrambled, before, POLICY))
     assert Guard.RANKS in fired(look(Pair(np.full(200, 0.4), first.old), before, POLICY))
-    swollen = Pair(of_logits(np.log(first.new / (1 - first.new)) + 2.5), first.old)
+    swollen = Pair(of_logits(logits(first.new) + 2.5), first.old)
     assert Guard.SPREAD in fired(look(swollen, before, POLICY))
-    sure = Pair(of_logits(4 * np.log(first.new / (1 - first.new))), of_logits(4 * np.log(first.old / (1 - first.old))))
-    assert fired(look(sure, before, POLICY)) == {Guard.LOSS}
-    unsure = Pair(
-        of_logits(np.log(first.new / (1 - first.new)) / 4), of_logits(np.log(first.old / (1 - first.old)) / 4)
-    )
-    assert fired(look(unsure, before, POLICY)) == {Guard.LOSS}
+    for factor in (4, 0.25):
+        surer = Pair(of_logits(factor * logits(first.new)), of_logits(factor * logits(first.old)))
+        assert Guard.LOSS in fired(look(surer, before, POLICY))
+    higher = Pair(of_logits(logits(first.new) + 0.3 * (1 + apart)), first.old)
+    assert Guard.LEVEL in fired(look(higher, before, POLICY))
+    wider = Pair(of_logits(logits(first.old) + 4 * (logits(first.new) - logits(first.old))), first.old)
+    assert Guard.SCATTER in fired(look(wider, before, POLICY))
 
 
 def test_samples_are_the_last_bookings_before_the_change() -> None:
@@ -114,7 +119,7 @@ def test_samples_are_the_last_bookings_before_the_change() -> None:
 def test_too_few_bookings_before_the_change_say_nothing() -> None:
     first = drawn(3, 200, 0.3)
     findings = look(Pair(first.new[::-1], first.old), drawn(2, 1_199, 0.3), POLICY)
-    assert [f.outcome for f in findings] == [Outcome.NOT_EVALUATED] * 3
+    assert [f.outcome for f in findings] == [Outcome.NOT_EVALUATED] * len(Guard)
     assert "5 samples from before the change are too few" in str(findings[0])
     assert fired(look(Pair(first.new[::-1], first.old), drawn(2, 1_200, 0.3), POLICY))
 
@@ -129,7 +134,7 @@ def test_versions_that_are_nearly_one_are_not_told_apart_by_a_hair() -> None:
 
 def test_a_finding_tells_value_limit_and_rows() -> None:
     findings = look(drawn(3, 200, 0.3), drawn(2, 4_000, 0.3), POLICY)
-    ranks, spread, loss = findings
+    ranks, spread, _, _, loss = findings
     assert (ranks.high, spread.low) == (None, None) and ranks.low is not None and loss.low is not None
     assert ranks.low < ranks.value
     assert str(ranks) == (

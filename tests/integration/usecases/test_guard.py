@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from world import FIRST, SECOND, START, CutOff, PowerCut, World, simulator, together
+from world import FIRST, LATER, SECOND, START, CutOff, PowerCut, World, simulator, together
 
 from cancellations.domain.events import ChampionChanged
 from cancellations.domain.guards import Guard, GuardPolicy, Outcome
@@ -23,8 +23,6 @@ from cancellations.usecases.guard import Guarded, guard
 
 DAY = timedelta(days=1)
 POLICY = GuardPolicy()
-LATER = SECOND + 4 * DAY
-SECOND_DAYS = (LATER - START).days + 1
 Fault = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -65,11 +63,11 @@ FAULTS: dict[str, Fault] = {
 
 
 @pytest.fixture
-def promoted(store: SqlStore, challenged: World) -> World:
-    """Version 2 has taken over from version 1 on SECOND, on a store of either database; bookings come in since."""
+def promoted_on_either(store: SqlStore, challenged: World) -> World:
+    """The same on a store of either database."""
     world = World(store, challenged.registry)
     records = [challenged.registry.record(version) for version in ("1", "2")]
-    world.ingest(until=LATER, source=simulator(SECOND_DAYS))
+    world.ingest(until=LATER, source=simulator((LATER - START).days + 1))
     with store.begin() as work:
         for record in records:
             work.add_version(record, world.clock())
@@ -97,7 +95,7 @@ def test_a_healthy_champion_passes_once_and_stays(promoted: World) -> None:
     assert waits.trial is not None and (waits.findings, waits.looked) == ((), False)
     promoted.score(LATER)
     found = guarded(promoted)
-    assert [f.outcome for f in found.findings] == [Outcome.PASSED] * 3 and found.looked
+    assert [f.outcome for f in found.findings] == [Outcome.PASSED] * len(Guard) and found.looked
     assert {(f.rows, f.samples >= 6) for f in found.findings} == {(200, True)}
     again = guarded(promoted, LATER + DAY)
     assert (again.findings, again.looked, again.takeover) == (found.findings, False, None)
@@ -118,7 +116,7 @@ def test_what_breaks_on_the_day_of_the_promotion_is_rolled_back_by_itself(promot
     assert Guard.RANKS in {f.guard for f in found.findings if f.outcome is Outcome.FIRED}
     row = promoted.ledger()[-1]
     assert (row.champion, row.change, row.by) == ("1", Change.ROLLED_BACK, "the guard")
-    assert row.reason.startswith("agreement of ") and " on the first 200 bookings: fired" in row.reason
+    assert " on the first 200 bookings: fired" in row.reason
     (probation,) = (trial for trial in promoted.trials() if trial.kind is Kind.PROBATION)
     assert (probation.state, row.trial_id) == (TrialState.ROLLED_BACK, probation.trial_id)
     assert promoted.held() is not None and promoted.registry.aliases()["champion"] == "1"
@@ -137,7 +135,7 @@ def test_a_look_at_the_probation_lets_them_look_too(promoted: World) -> None:
     broken = faulty(promoted, scrambled)
     looked = broken.look(LATER, guards=POLICY)
     assert looked.trial is not None and looked.trial.state is TrialState.ROLLED_BACK
-    assert looked.takeover is not None and len(looked.guards) == 3
+    assert looked.takeover is not None and len(looked.guards) == len(Guard)
 
 
 def test_turned_off_they_do_not_look(promoted: World) -> None:
@@ -166,7 +164,8 @@ def test_after_a_death_at_any_point_the_next_run_does_what_is_left(promoted: Wor
     assert [row.change for row in promoted.ledger()].count(Change.ROLLED_BACK) == 1
 
 
-def test_two_that_look_at_once_roll_back_once(promoted: World) -> None:
+def test_two_that_look_at_once_roll_back_once(promoted_on_either: World) -> None:
+    promoted = promoted_on_either
     broken = faulty(promoted, scrambled)
     broken.score(LATER)
     found = together(*[lambda: guarded(broken)] * 2)

@@ -73,6 +73,8 @@ from monitoring.plots import ReportPictures
 # Some hundred bookings a day. By FIRST enough have matured for a champion, by SECOND for a challenger.
 START, DAYS = date(2016, 5, 2), 84
 FIRST, SECOND = date(2016, 7, 10), date(2016, 7, 24)
+# Some days after SECOND, of which bookings come in where a test wants them.
+LATER = SECOND + timedelta(days=4)
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 WEEK = timedelta(days=7)
 POLICY = TrainingPolicy(
