@@ -17,7 +17,7 @@ import pandas as pd
 
 from cancellations import settings as settings_module
 from cancellations.domain.calibration import Calibration
-from cancellations.domain.checks import DayCheck
+from cancellations.domain.checks import DayCheck, Hold
 from cancellations.domain.fidelity import Fidelity
 from cancellations.domain.outlook import Outlook
 from cancellations.domain.retraining import RetrainRequest
@@ -67,6 +67,8 @@ from cancellations.usecases import deliver as deliver_
 from cancellations.usecases import digest as digest_
 from cancellations.usecases import explain as explain_
 from cancellations.usecases import fidelity as fidelity_
+from cancellations.usecases import guard as guard_
+from cancellations.usecases import hold as hold_
 from cancellations.usecases import ingest as ingest_
 from cancellations.usecases import monitor as monitor_
 from cancellations.usecases import outlook as outlook_
@@ -275,6 +277,7 @@ class App:
             cut=score_.Cut(knobs.partitions, knobs.least_rows) if cut else score_.Cut(),
             across=across,
             on_chunk=on_chunk,
+            checks=self.settings.checks,
         )
 
     def score_partition(self, partition: score_.Partition) -> int:
@@ -287,6 +290,10 @@ class App:
         return check_.check_days(
             self.store, until=until, rule=self.settings.labels, policy=self.settings.checks, clock=clock
         )
+
+    def release(self, day: date, *, reason: str, by: str) -> Hold:
+        """A day that is held back from scoring is scored as it is, from the next time on."""
+        return hold_.release(self.store, day, reason=reason, by=by, clock=clock)
 
     def monitor(
         self,
@@ -446,7 +453,13 @@ class App:
             rule=self.settings.labels,
             chunk_rows=self.settings.chunk_rows,
             clock=clock,
+            checks=self.settings.checks,
+            guards=self.settings.guards,
         )
+
+    def guard(self, *, until: date) -> guard_.Guarded:
+        """Looks at a new champion's first bookings, if there are enough by `until` and nobody has."""
+        return guard_.guard(self.house, until=until)
 
     def score_challenger(self, request: RetrainRequest) -> score_.Scored | None:
         return trial_.score_challenger(self.house, request)

@@ -19,6 +19,7 @@ from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.digest import WEEKDAYS
 from cancellations.domain.events import OWNERS_MAILS, PREFIX, WEEKLY_MAILS, DigestPublished
 from cancellations.domain.gate import GatePolicy
+from cancellations.domain.guards import GuardPolicy
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import TrialPolicy
@@ -270,6 +271,7 @@ class Settings(BaseSettings):
     trial: TrialPolicy = TrialPolicy()
     quarantine: Quarantine = Quarantine()
     checks: CheckPolicy = CheckPolicy()
+    guards: GuardPolicy = GuardPolicy()
     calibration: CalibrationPolicy = CalibrationPolicy()
     monitor: MonitorSettings = MonitorSettings()
     retrain: RetrainSettings = RetrainSettings()

@@ -10,12 +10,13 @@ from datetime import date
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from cancellations.domain.checks import DayCheck
+from cancellations.domain.checks import DayCheck, Hold
 from cancellations.errors import Refused
 from cancellations.usecases.score import Scored
 from flows.application import application, named, publish, refused, table, tell
 from flows.deliver import relay
 from flows.partition import Ended, across, task_runner
+from flows.takeover import concluded, verified
 
 
 @flow(name="score", flow_run_name=named("score"))
@@ -26,8 +27,9 @@ def score(after: date | None = None, until: date | None = None) -> State | None:
     booking is served the score that it should get. `CANCELLATIONS_SCORING__RUNNER` says what scores the
     parts of a large batch: this process, threads, processes, or a Dask cluster.
 
-    Then the bookings of each day since the last time are checked against what their columns have shown
-    before: a break of the feed is mailed, and holds automatic retrains.
+    Bookings that have no score yet are checked first against what their columns have shown before: a day that fails
+    is held back, and mailed. After scoring each day that is over gets its verdict, which holds automatic retrains
+    while it fails; and once a new champion has scored its first bookings its guards look, and roll back if they fire.
 
     Args:
         after: Only bookings made after this day. Empty: all that are open.
@@ -47,11 +49,32 @@ def score(after: date | None = None, until: date | None = None) -> State | None:
         told(scored, ended, seconds, app.settings.scoring.runner),
         "New scores per version, and what is served",
     )
+    if scored.held:
+        publish("held", of_holds(scored.held), "Days whose bookings fail their checks and were not scored")
     checked = app.check(until=until or app.settings.today)
     if checked:
         publish("data-checks", of_days(checked), "Days of booking, each against what its columns had shown before")
+    guarded = app.guard(until=until or app.settings.today)
+    if guarded.looked:
+        found = "\n".join(f"- {finding}" for finding in guarded.findings)
+        publish("guards", found, "The first bookings of a new champion, by what was usual before")
+    if guarded.takeover is not None:
+        publish("takeover", verified(guarded.takeover), "Who is champion now, and what was checked")
+    if checked or scored.held or guarded.takeover is not None:
         tell(relay())
-    return None
+    if guarded.trial is None:
+        return None
+    problems = guarded.problems if guarded.takeover is None else guarded.takeover.problems
+    champion = guarded.trial.champion if guarded.takeover is None else guarded.takeover.version
+    return concluded(champion, problems)
+
+
+def of_holds(held: Sequence[Hold]) -> str:
+    """Markdown: what each day that is held fails."""
+    rows: list[list[object]] = [
+        [hold.day, hold.held_on, f"{hold.bookings:,}", "; ".join(map(str, hold.findings))] for hold in held
+    ]
+    return table(["booked on", "held since", "bookings", "found"], rows)
 
 
 def of_days(checked: Sequence[DayCheck]) -> str:

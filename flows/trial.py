@@ -167,6 +167,9 @@ def _show(looked: Looked) -> None:
     heading = f"**{str(trial).capitalize()}: {trial.state}**"
     publish("trial", f"{heading}\n\n{told}\n\n{_sequence(trial)}", "What matured bookings say of both versions")
     picture("trial-picture", app.pictures.trial(trial), f"{trial}: {trial.state}")
+    if looked.guards:
+        found = "\n".join(f"- {finding}" for finding in looked.guards)
+        publish("guards", found, "The first bookings of a new champion, by what was usual before")
     if looked.takeover is not None:
         publish("takeover", verified(looked.takeover), "Who is champion now, and what was checked")
         return

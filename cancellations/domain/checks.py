@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 
 import numpy as np
@@ -57,6 +57,10 @@ class CheckPolicy:
     book for many guests at once. A day of fewer than `min_rows` groups of bookings says nothing, and nothing is said
     before `min_days` days are there to learn from. A source may have stopped when no booking was made for
     `silent_days` days, and for twice as long as ever in a year.
+
+    `hold`: whether bookings that fail are held back from scoring, or scored all the same. `hold_days` after a day was
+    held its bookings are scored as they are, 0: never. Three let a weekend pass, and somebody come to work; most
+    bookings are made longer before arrival than that.
     """
 
     chance: float = 1e-6
@@ -65,6 +69,8 @@ class CheckPolicy:
     min_rows: int = 10
     min_days: int = 56
     silent_days: int = 2
+    hold: bool = True
+    hold_days: int = 3
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,43 @@ class DayCheck:
     bookings: int
     learned_from: int
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def failed(self) -> frozenset[tuple[str, Check]]:
+        return frozenset((finding.column, finding.check) for finding in self.findings)
+
+
+class HoldState(StrEnum):
+    """What has become of a day whose bookings were held back from scoring; all but the first are final."""
+
+    HELD = "held"
+    PASSED = "passed"  # delivered anew, they pass the checks
+    RELEASED = "released"  # a person, or the setting, says that they are scored as they are
+    EXPIRED = "expired"  # nobody mended them or said anything in time: they are scored as they are
+
+    @property
+    def judged(self) -> bool:
+        """Whether somebody, or time, has said that the day's bookings are scored whatever checks say."""
+        return self in (HoldState.RELEASED, HoldState.EXPIRED)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Bookings made on a day that were held back from scoring, `held_on` a day of event time.
+
+    `bookings` of the day that had no score when it was checked last, with what they fail; `content` tells whether
+    they have changed since. `by` and `reason` say who ended it, and why. `since` is an instant.
+    """
+
+    day: date
+    held_on: date
+    bookings: int
+    findings: tuple[Finding, ...]
+    content: str = ""
+    state: HoldState = HoldState.HELD
+    by: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
 
     @property
     def failed(self) -> frozenset[tuple[str, Check]]:

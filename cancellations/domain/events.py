@@ -111,13 +111,17 @@ class SignalAlarmed(Fact):
 
 @dataclass(frozen=True)
 class DataBroken(Fact):
-    """Bookings of a day fail a check that those of the day before did not fail; `reasons` names each."""
+    """Bookings of a day fail a check that those of the day before did not fail; `reasons` names each.
+
+    `held`: the bookings are those that wait to be scored, and are held back.
+    """
 
     topic: ClassVar[str] = "cancellations.data.broken"
     about: ClassVar[tuple[str, str]] = ("day", "day")
     day: date
     bookings: int
     reasons: tuple[str, ...]
+    held: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from cancellations.domain.events import (
     SourceSilent,
     TrialEnded,
 )
+from cancellations.domain.guards import BY_GUARD, Guard, GuardFinding, Outcome
 from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import (
     ColumnDrift,
@@ -99,10 +100,13 @@ def _stories() -> Mapping[str, Story]:
         won, kind=Kind.PROBATION, champion="4", rival="3", state=TrialState.ROLLED_BACK, serve_share=0.0, epoch=10,
         reasons=(found.replace("challenger 4", "predecessor 3"),),
     )  # fmt: skip
+    guarded = GuardFinding(Guard.LEVEL, Outcome.FIRED, -0.412, 200, 20, 0.012, -0.081, 0.105)
     flying = quiet.report.signals[-1]
     return {
         "data-broken": (
-            DataBroken(END, 214, ("price: out of range in 198 of 201 bookings (usually 0.1%), for example 9450",)),
+            DataBroken(
+                END, 214, ("price: out of range in 198 of 201 bookings (usually 0.1%), for example 9450",), held=True
+            ),
             None,
             None,
         ),
@@ -160,6 +164,13 @@ def _stories() -> Mapping[str, Story]:
             None,
             probation,
         ),
+        "rolled-back-by-guard": (
+            ChampionChanged(
+                "3", "4", 11, ENDED, Change.ROLLED_BACK.value, str(guarded), BY_GUARD, TRIAL, (str(guarded),)
+            ),
+            None,
+            replace(probation, evidence=(), decided_on=None, reasons=(str(guarded),)),
+        ),
         "promoted-by-hand": (
             ChampionChanged("4", "3", 10, ENDED, Change.PROMOTED.value, "a new price list", "Ada"),
             None,
@@ -175,7 +186,7 @@ def _letter(
     picture = None
     if decision is not None:
         picture = pictures.drift(decision, earlier)
-    elif trial is not None:
+    elif trial is not None and trial.evidence:
         picture = pictures.trial(trial)
     return Letter(message, decision, trial, picture)
 

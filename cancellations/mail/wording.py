@@ -31,6 +31,7 @@ from cancellations.domain.events import (
     SourceSilent,
     TrialEnded,
 )
+from cancellations.domain.guards import BY_GUARD
 from cancellations.domain.lines import one_line
 from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import Action, MonitorReport, RequestState, Verdict
@@ -192,28 +193,37 @@ def _broken(story: Story) -> Words:
     fact = story.fact
     first, *others = fact["reasons"]
     more = f"; and {len(others)} more" if others else ""
+    # Mails of earlier releases may still wait.
+    held = bool(fact.get("held"))
+    release = Step(f'cancellations check --release {fact["day"]} --reason "…"', "lets them be scored as they are")
+    later = "and holds automatic retrains until a day passes its checks. What lasts two weeks is taken for what the"
+    later += " data are now."
+    did = f"It scored them all the same, {later}"
+    if held:
+        did = (
+            "It holds them back: they have no score, and all other bookings keep theirs. They are scored when they"
+            " pass, delivered anew, when somebody releases them, or when some days are over; so are those of the days"
+            f" that follow, of which no mail comes while they fail in the same way. It tells `status` of them, {later}"
+        )
     return Words(
         Tone.TROUBLE,
-        f"Bookings of {fact['day']} look broken: {first}{more}",
-        f"The {fact['bookings']:,} bookings made on {fact['day']} are unlike any day before: {first}{more}.",
+        f"Bookings of {fact['day']} {'are held back, they ' if held else ''}look broken: {first}{more}",
+        f"The {fact['bookings']:,} bookings made on {fact['day']}{' that wait to be scored' if held else ''} are unlike"
+        f" any day before: {first}{more}.",
         (
             (
                 "How much it matters",
-                "Their scores may be wrong, and so may those of the days that follow, until the feed is mended. No"
-                " day of the past was like it, so this is hardly a change of guests.",
+                f"Their scores {'would' if held else 'may'} be wrong, and so may those of the days that follow, until"
+                " the feed is mended. No day of the past was like it, so this is hardly a change of guests.",
             ),
             (
                 "Look here first",
                 "The export and its mapping: was a column renamed or emptied, a unit changed, a table of earlier"
                 " stays lost? `cancellations mapping check` says how a file is read now.",
             ),
-            (
-                "What the system did",
-                "It scored them all the same, and holds automatic retrains until a day passes its checks. What lasts"
-                " two weeks is taken for what the data are now.",
-            ),
+            ("What the system did", did),
         ),
-        (CHECK, STATUS, PAUSE),
+        (CHECK, *((release,) if held else ()), STATUS, PAUSE),
     )
 
 
@@ -445,7 +455,46 @@ def _promoted_by_hand(story: Story) -> Words:
     )
 
 
+def _guarded(story: Story) -> Words:
+    """A guard fired: which one, its value and its limit stand in the reasons."""
+    back, bad = version(story.fact["version"]), version(story.fact["previous"])
+    guard, _, _ = str(story.fact["reason"]).partition(" on ")
+    return Words(
+        Tone.TROUBLE,
+        f"Rolled back by the guard of the first bookings: {back} serves again in place of {bad} ({guard})",
+        f"On the first bookings made after {bad} took over it scored otherwise than before, so {back} serves again.",
+        (
+            ("Why", " ".join(_sentence(reason) for reason in story.fact["reasons"])),
+            (
+                "How much it matters",
+                "No outcome is known yet, so this proves no harm: it says that something changed on the day of the"
+                f" promotion. Every open booking gets {back}'s score again.",
+            ),
+            (
+                "Look here first",
+                f"What reaches {bad} now, and did not before: another export or mapping, a column that is emptied, a"
+                " table of earlier stays that was lost. A sudden change of guests looks the same, and is rare.",
+            ),
+            ("What the system did", f"It proved that {back} still loads and scores, then {_moved(story)}."),
+            (
+                "What is different now",
+                "Promotions need a person's approval until somebody acknowledges this rollback, and automatic"
+                " retraining waits out its cooldown.",
+            ),
+        ),
+        (
+            _explain(str(story.fact["previous"])),
+            CHECK,
+            ACKNOWLEDGE,
+            _promote(str(story.fact["previous"]), f"puts {bad} back, if the rollback was the mistake"),
+            STATUS,
+        ),
+    )
+
+
 def _rolled_back(story: Story) -> Words:
+    if story.fact["by"] == BY_GUARD:
+        return _guarded(story)
     back, bad, by = version(story.fact["version"]), version(story.fact["previous"]), story.fact["by"]
     noticed = _found_better(story)
     measured = f"{_measured(story)} " if story.fact.get("reasons") else ""

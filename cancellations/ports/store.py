@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.calibration import Calibration
-from cancellations.domain.checks import DayCheck
+from cancellations.domain.checks import DayCheck, Hold, HoldState, Past
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Channel, Message
+from cancellations.domain.guards import GuardFinding
 from cancellations.domain.labels import Ending, LabelRule, Labels, unseen
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialState
 from cancellations.domain.reservation import Column
@@ -329,9 +330,16 @@ class UnitOfWork(Protocol):
         ...
 
     def unscored_days(
-        self, version: str, booked_after: date | None, booked_until: date, ending: Ending | None = None
+        self,
+        version: str,
+        booked_after: date | None,
+        booked_until: date,
+        ending: Ending | None = None,
+        *,
+        held: bool = False,
     ) -> pd.Series:
-        """How many reservations `unscored` would give, by day of booking (`datetime64`, ascending)."""
+        """How many reservations `unscored` would give, by day of booking (`datetime64`, ascending); with `held`
+        those too that are held back."""
         ...
 
     def unscored(
@@ -345,7 +353,7 @@ class UnitOfWork(Protocol):
     ) -> pd.DataFrame:
         """Reservations in `(booked_after, booked_until]` without a prediction by `version`, in order
         of (booked_on, reservation_id), starting behind the key `after`: one bounded page. With
-        `ending` only those that do so."""
+        `ending` only those that do so. Those without features of a day that is held are left out."""
         ...
 
     def add_predictions(self, version: str, predictions: pd.DataFrame, scored_as_of: date, now: datetime) -> int:
@@ -404,6 +412,33 @@ class UnitOfWork(Protocol):
 
     def checks(self, until: date | None = None, limit: int | None = None) -> list[DayCheck]:
         """Newest day first, of days up to `until`."""
+        ...
+
+    # days held back from scoring
+    def add_hold(self, hold: Hold, now: datetime) -> bool:
+        """From now on no booking of the day without features is scored; False when the day is held already."""
+        ...
+
+    def note_hold(self, hold: Hold) -> bool:
+        """Writes what was found of a day that is held when it was checked again; False when it is not held."""
+        ...
+
+    def end_hold(self, day: date, state: HoldState, by: str, reason: str, now: datetime) -> bool:
+        """False when the day is not held."""
+        ...
+
+    def holds(self, *states: HoldState, since: date | None = None) -> list[Hold]:
+        """In order of writing, of days from `since` on; all states when none is named."""
+        ...
+
+    def keep_past(self, day: date, past: Past, now: datetime) -> None:
+        """Keeps what the checks of a day go by; that of the last few days alone stays."""
+        ...
+
+    def past(self, day: date) -> Past | None: ...
+
+    def forget_pasts(self) -> None:
+        """What was learned is learned anew: the days that it was learned from look otherwise now."""
         ...
 
     # requests and leases
@@ -496,6 +531,14 @@ class UnitOfWork(Protocol):
 
     def update_trial(self, trial: Trial, seen: TrialState, now: datetime) -> bool:
         """Writes a trial that was read in the state `seen`; False when somebody else changed it since."""
+        ...
+
+    def add_guards(self, trial_id: str, findings: Sequence[GuardFinding], as_of: date, now: datetime) -> bool:
+        """Writes what the guards of a probation found, once; False when it is there, and nothing is changed then."""
+        ...
+
+    def guards(self, trial_id: str) -> tuple[GuardFinding, ...] | None:
+        """None while they have not looked."""
         ...
 
     def add_version(self, record: VersionRecord, now: datetime) -> None:

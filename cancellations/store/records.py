@@ -1,4 +1,4 @@
-"""Reports, decisions and a trial's evidence as JSON and back, exactly.
+"""Reports, decisions, what was learned or found, and a trial's evidence as JSON and back, exactly.
 
 JSON knows neither dates nor enums nor infinities: they travel as text, and the field's type brings
 them back. `schema` in each document numbers its form, so that a later one can read an earlier.
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from cancellations.domain.calibration import Calibration, Learned
-from cancellations.domain.checks import Check, Finding
+from cancellations.domain.checks import Check, ColumnPast, Finding, Past, Record
 from cancellations.domain.comparison import SequencePolicy, Step
+from cancellations.domain.guards import Guard, GuardFinding, Outcome
 from cancellations.domain.retraining import Action, ColumnDrift, Decision, MonitorReport, Signal, Verdict, Window
 from cancellations.errors import BadInput
 
@@ -78,6 +79,61 @@ def from_findings(findings: Sequence[Finding]) -> dict[str, Any]:
 def to_findings(data: Mapping[str, Any]) -> tuple[Finding, ...]:
     _require_known(data, "check")
     return tuple(Finding(**f | _numbers(f, "usual", "chance") | {"check": Check(f["check"])}) for f in data["findings"])
+
+
+def from_past(past: Past) -> dict[str, Any]:
+    columns = {
+        name: {
+            "records": {check.value: _of_record(record) for check, record in column.records.items()},
+            # Keys of an object would all be text, and a number no more the number that it was.
+            "values": [[plain(value), _of_record(record)] for value, record in column.values.items()],
+            "other": _of_record(column.other),
+            "top": _of_record(column.top),
+            "seen": sorted(column.seen),
+            **{limit: plain(float(getattr(column, limit))) for limit in ("low", "high", "least")},
+        }
+        for name, column in past.columns.items()
+    }
+    return {
+        "schema": SCHEMA,
+        "columns": columns,
+        "repeated": _of_record(past.repeated),
+        "days": past.days,
+        "numeric": sorted(past.numeric),
+    }
+
+
+def to_past(data: Mapping[str, Any]) -> Past:
+    _require_known(data, "past of the columns")
+    columns = {
+        name: ColumnPast(
+            records={Check(check): Record(*record) for check, record in told["records"].items()},
+            values={value: Record(*record) for value, record in told["values"]},
+            other=Record(*told["other"]),
+            top=Record(*told["top"]),
+            seen=frozenset(told["seen"]),
+            **{limit: float(told[limit]) for limit in ("low", "high", "least")},
+        )
+        for name, told in data["columns"].items()
+    }
+    return Past(columns, Record(*data["repeated"]), data["days"], frozenset(data["numeric"]))
+
+
+def _of_record(record: Record) -> list[float]:
+    return [float(record.a), float(record.b), float(record.highest)]
+
+
+def from_guards(findings: Sequence[GuardFinding]) -> dict[str, Any]:
+    return {"schema": SCHEMA, "findings": [plain(asdict(finding)) for finding in findings]}
+
+
+def to_guards(data: Mapping[str, Any]) -> tuple[GuardFinding, ...]:
+    _require_known(data, "guards' finding")
+    kinds = {"guard": Guard, "outcome": Outcome}
+    return tuple(
+        GuardFinding(**f | _numbers(f, "value", "usual", "low", "high") | {k: kind(f[k]) for k, kind in kinds.items()})
+        for f in data["findings"]
+    )
 
 
 def from_calibration(calibration: Calibration) -> dict[str, Any]:

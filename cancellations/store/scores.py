@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 
 import pandas as pd
-from sqlalchemy import ColumnElement, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, func, literal, or_, select, tuple_
 
 from cancellations.domain.features import CORE, FEATURES
 from cancellations.domain.labels import Ending
@@ -39,10 +39,16 @@ class Scores(Bookings):
             return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
 
     def unscored_days(
-        self, version: str, booked_after: date | None, booked_until: date, ending: Ending | None = None
+        self,
+        version: str,
+        booked_after: date | None,
+        booked_until: date,
+        ending: Ending | None = None,
+        *,
+        held: bool = False,
     ) -> pd.Series:
         booked_on = tables.reservations.c.booked_on
-        wanted = self._unscored(version, booked_after, booked_until, ending)
+        wanted = self._unscored(version, booked_after, booked_until, ending, held=held)
         counted = select(*raw([booked_on]), func.count()).where(*wanted)
         if ending is not None:
             # By itself SQLite goes through all that was ever booked, in the order of the days asked for.
@@ -96,7 +102,7 @@ class Scores(Bookings):
         return self._by_id(columns, reservation_ids, tables.predictions.c.model_version == version)["probability"]
 
     def _unscored(
-        self, version: str, booked_after: date | None, booked_until: date, ending: Ending | None
+        self, version: str, booked_after: date | None, booked_until: date, ending: Ending | None, *, held: bool = False
     ) -> list[ColumnElement[bool]]:
         booking, predicted = tables.reservations.c, tables.predictions.c
         done = select(1).where(predicted.model_version == version, predicted.reservation_id == booking.reservation_id)
@@ -105,4 +111,9 @@ class Scores(Bookings):
             wanted.append(booking.booked_on > booked_after)
         if ending is not None:
             wanted.append(self._ending(ending))
+        # Asked for first, so that nothing is to be looked up of each booking while no day is held.
+        days = [] if held else list(self._read(select(tables.holds.c.day).where(tables.HELD)).scalars())
+        if days:
+            seen = select(1).where(tables.features.c.reservation_id == booking.reservation_id)
+            wanted.append(or_(booking.booked_on.not_in(days), seen.exists()))
         return wanted

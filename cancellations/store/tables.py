@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from cancellations.domain.checks import HoldState
 from cancellations.domain.features import CATEGORICAL, NUMERIC
 from cancellations.domain.promotion import TrialState
 from cancellations.domain.reservation import COLUMNS, GROUP_SIZE, Kind
@@ -262,6 +263,37 @@ checks = Table(
     Column("recorded_at", Instant, nullable=False),
 )
 
+# As text, so that SQLite sees in a query that the index on it may be used.
+HELD = text(f"state = '{HoldState.HELD.value}'")
+
+# Days whose bookings are, or were, held back from scoring. The unique index: a day is held once at a time.
+# `content` is a digest of the bookings that were checked: what has not changed is not checked again.
+holds = Table(
+    "holds",
+    metadata,
+    _number(),
+    Column("day", Date, nullable=False),
+    Column("held_on", Date, nullable=False),
+    Column("bookings", Integer, nullable=False),
+    Column("findings", JSON, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("by", Text),
+    Column("reason", Text),
+    Column("recorded_at", Instant, nullable=False),
+    Column("state_since", Instant, nullable=False),
+    Index(None, "day", unique=True, sqlite_where=HELD, postgresql_where=HELD),
+)
+
+# What checks of a day's bookings go by, learned from the year before it; that of the last days alone is kept.
+pasts = Table(
+    "pasts",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("learned", JSON, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+)
+
 # Those of a later day say nothing of earlier windows: `as_of` is event time.
 calibrations = Table(
     "calibrations",
@@ -382,6 +414,16 @@ trials = Table(
     Column("recorded_at", Instant, nullable=False),
     Column("state_since", Instant, nullable=False),
     Index(None, "model", unique=True, sqlite_where=NOT_ENDED, postgresql_where=NOT_ENDED),
+)
+
+# What the guards of a probation found, once: of two that look at once the first counts.
+guards = Table(
+    "guards",
+    metadata,
+    Column("trial_id", Text, ForeignKey("trials.trial_id"), primary_key=True),
+    Column("as_of", Date, nullable=False),
+    Column("findings", JSON, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
 )
 
 arms = Table(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, select, update
 
+from cancellations.domain.guards import GuardFinding
 from cancellations.domain.promotion import Kind, Mode, Trial, TrialState
 from cancellations.errors import Refused
 from cancellations.settings import MODEL
 from cancellations.store import tables
-from cancellations.store.records import from_evidence, from_sequence, to_evidence, to_sequence
+from cancellations.store.records import (
+    from_evidence,
+    from_guards,
+    from_sequence,
+    to_evidence,
+    to_guards,
+    to_sequence,
+)
 from cancellations.store.transaction import Transaction
 
 
@@ -49,6 +58,14 @@ class Trials(Transaction):
             .values(**_values(trial), state_since=since)
         )
         return self._write(changed) == 1
+
+    def add_guards(self, trial_id: str, findings: Sequence[GuardFinding], as_of: date, now: datetime) -> bool:
+        values = {"trial_id": trial_id, "as_of": as_of, "findings": from_guards(findings), "recorded_at": now}
+        return self._write(self._insert(tables.guards).values(values).on_conflict_do_nothing()) == 1
+
+    def guards(self, trial_id: str) -> tuple[GuardFinding, ...] | None:
+        found = self._read(select(tables.guards.c.findings).where(tables.guards.c.trial_id == trial_id)).scalar()
+        return None if found is None else to_guards(found)
 
 
 def _trials() -> Select[tuple[Any, ...]]:

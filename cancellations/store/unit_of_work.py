@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection
 from cancellations.ports import UnitOfWork
 from cancellations.store.decisions import Decisions
 from cancellations.store.engine import connect, parse, translated
+from cancellations.store.holds import Holds
 from cancellations.store.ledger import Leases
 from cancellations.store.loads import Loads
 from cancellations.store.outbox import Outbox
@@ -19,7 +20,7 @@ from cancellations.store.servings import Servings
 from cancellations.store.switches import Switches
 
 
-class SqlUnitOfWork(Scores, Loads, Servings, Decisions, Leases, Outbox, Switches):
+class SqlUnitOfWork(Scores, Loads, Servings, Decisions, Holds, Leases, Outbox, Switches):
     """`ports.UnitOfWork` on one connection; see `transaction` for what it may rely on."""
 
 

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
-from cancellations.domain.checks import MEMORY_DAYS, CheckPolicy, DayCheck, Past, check, learn
+from cancellations.domain.checks import (
+    MEMORY_DAYS,
+    Check,
+    CheckPolicy,
+    DayCheck,
+    Finding,
+    HoldState,
+    Past,
+    check,
+    learn,
+)
 from cancellations.domain.events import DataBroken, SourceSilent
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.reservation import group_keys
 from cancellations.domain.volume import MEMORY_DAYS as VOLUME_DAYS
 from cancellations.domain.volume import silence
-from cancellations.ports import Store, UnitOfWork
+from cancellations.ports import Store
 from cancellations.usecases.point_in_time import as_scored
 
 # Days that nobody checked are caught up with, but not for ever.
@@ -40,29 +51,71 @@ def check_days(
     with store.begin() as work:
         earlier = work.checks(limit=BREAK_DAYS + 1)
         booked = work.booked_span()
-        if booked is None:
-            return ()
-        last = min(until - timedelta(days=1), booked[1])
-        first = max(earlier[0].day + timedelta(days=1), last - timedelta(days=CATCH_UP - 1)) if earlier else last
-        if first > last:
-            return ()
-        bookings, past = _learned(work, first, last, earlier, rule)
-        if past.days < policy.min_days:
-            return ()
+    if booked is None:
+        return ()
+    last = min(until - timedelta(days=1), booked[1])
+    first = max(earlier[0].day + timedelta(days=1), last - timedelta(days=CATCH_UP - 1)) if earlier else last
+    if first > last:
+        return ()
+    past = past_before(store, first, rule, policy, clock)
+    if past is None:
+        return ()
+    with store.begin() as work:
+        bookings = work.history(booked_until=last, known_until=last, booked_after=first - timedelta(days=RUN_DAYS))
         features = as_scored(work, bookings, rule)
     groups = group_keys(bookings)
     checked = []
     for day in pd.date_range(first, last):
-        run = bookings["booked_on"].between(day - pd.Timedelta(days=RUN_DAYS - 1), day).to_numpy()
         today = int((bookings["booked_on"] == day).sum())
         if not today:
             continue
-        findings = check(features[run], bookings["booked_on"][run], groups[run], past, policy)
-        found = DayCheck(day.date(), today, past.days, findings)
+        found = DayCheck(day.date(), today, past.days, of_day(day, bookings, features, groups, past, policy))
         if _keep(store, found, earlier[0] if earlier else None, clock()):
             checked.append(found)
         earlier = [found, *earlier]
     return tuple(checked)
+
+
+def of_day(
+    day: pd.Timestamp,
+    bookings: pd.DataFrame,
+    features: pd.DataFrame,
+    groups: np.ndarray,
+    past: Past,
+    policy: CheckPolicy,
+) -> tuple[Finding, ...]:
+    """What is wrong with the bookings of a day; `bookings`, `features` and `groups` hold the days before it, too."""
+    run = bookings["booked_on"].between(day - pd.Timedelta(days=RUN_DAYS - 1), day).to_numpy()
+    return check(features[run], bookings["booked_on"][run], groups[run], past, policy)
+
+
+def past_before(
+    store: Store, day: date, rule: LabelRule, policy: CheckPolicy, clock: Callable[[], datetime]
+) -> Past | None:
+    """What the year before a day has shown, without its broken days; None where it is too short to learn from.
+
+    Learned once, and kept: to learn it anew for each booking that comes in would take longer than all the rest.
+    """
+    with store.begin() as work:
+        known = work.past(day)
+        if known is not None:
+            return known
+        lately = day - timedelta(days=BREAK_DAYS)
+        broken = {c.day for c in work.checks(limit=BREAK_DAYS + 1) if c.findings}
+        holds = work.holds(since=lately)
+        broken |= {hold.day for hold in holds if hold.state is not HoldState.PASSED}
+        # Of which a person says that they are right.
+        broken -= {hold.day for hold in holds if hold.state is HoldState.RELEASED}
+        until = day - timedelta(days=1)
+        bookings = work.history(until, known_until=until, booked_after=day - timedelta(days=MEMORY_DAYS + 1))
+        left_out = [pd.Timestamp(one) for one in broken if one >= lately]
+        bookings = bookings[~bookings["booked_on"].isin(left_out)]
+        past = learn(as_scored(work, bookings, rule), bookings["booked_on"], group_keys(bookings))
+        if past.days < policy.min_days:
+            return None
+        work.keep_past(day, past, clock())
+        work.commit()
+    return past
 
 
 def _listen(store: Store, until: date, policy: CheckPolicy, clock: Callable[[], datetime]) -> None:
@@ -79,24 +132,18 @@ def _listen(store: Store, until: date, policy: CheckPolicy, clock: Callable[[], 
         work.commit()
 
 
-def _learned(
-    work: UnitOfWork, first: date, last: date, earlier: list[DayCheck], rule: LabelRule
-) -> tuple[pd.DataFrame, Past]:
-    """Bookings of the days to be checked and the run before them; and what the year before has shown."""
-    since = first - timedelta(days=MEMORY_DAYS + 1)
-    bookings = work.history(booked_until=last, known_until=last, booked_after=since)
-    lately = first - timedelta(days=BREAK_DAYS)
-    broken = [pd.Timestamp(c.day) for c in earlier if c.findings and c.day >= lately]
-    before = bookings[(bookings["booked_on"] < pd.Timestamp(first)) & ~bookings["booked_on"].isin(broken)]
-    past = learn(as_scored(work, before, rule), before["booked_on"], group_keys(before))
-    return bookings[bookings["booked_on"] > pd.Timestamp(first - timedelta(days=RUN_DAYS))], past
-
-
 def _keep(store: Store, found: DayCheck, before: DayCheck | None, now: datetime) -> bool:
     with store.begin() as work:
         if not work.add_check(found, now):
             return False
-        if found.failed - (before.failed if before is not None else frozenset()):
+        if found.findings:
+            work.forget_pasts()
+        # When they were held back, people were told.
+        known = frozenset[tuple[str, Check]]().union(
+            before.failed if before is not None else (),
+            *(hold.failed for hold in work.holds(since=found.day) if hold.day == found.day),
+        )
+        if found.failed - known:
             told = tuple(str(finding) for finding in found.findings)
             work.add_messages(DataBroken(found.day, found.bookings, told).messages(), now)
         work.commit()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 
+from cancellations.domain.guards import GuardFinding
 from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial, recalibrated_from
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput
-from cancellations.ports import Store, StoredDecision, VersionRecord
+from cancellations.ports import Store, StoredDecision, UnitOfWork, VersionRecord
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Explanation:
     of, `decisions` what the monitor decided about it while it was champion, also "none", oldest window
     first; `ledger` the rows with which it came or went, `served` the open bookings that are served its
     score now, `role` what it is today, in words. `recalibrates`: the trained version whose log odds it shifts.
+    `guards`: what they found in its probations, by the probation's id.
     """
 
     record: VersionRecord
@@ -31,6 +34,7 @@ class Explanation:
     ledger: tuple[LedgerRow, ...]
     served: int
     recalibrates: str | None = None
+    guards: Mapping[str, tuple[GuardFinding, ...]] = field(default_factory=dict)
 
     def decided(self, name: str) -> StoredDecision:
         """The decision of a report id, or of a window by its last day (YYYY-MM-DD); raises `BadInput` for neither."""
@@ -61,6 +65,7 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         ledger = work.ledger()
         served = int((work.served(as_of)["model_version"] == version).sum())
         standing, running = work.standing(), work.open_trial()
+        guards = guards_of(work, trials)
     return Explanation(
         record=record,
         role=_role(version, standing, running, ledger),
@@ -71,7 +76,14 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         ledger=_rows_of(version, ledger),
         served=served,
         recalibrates=recalibrated_from(ledger).get(version),
+        guards=guards,
     )
+
+
+def guards_of(work: UnitOfWork, trials: Sequence[Trial]) -> dict[str, tuple[GuardFinding, ...]]:
+    """What guards found, by the id of the probation; those that have not looked are left out."""
+    found = {trial.trial_id: work.guards(trial.trial_id) for trial in trials if trial.kind is Kind.PROBATION}
+    return {trial_id: findings for trial_id, findings in found.items() if findings is not None}
 
 
 def _role(version: str, standing: Standing, running: Trial | None, ledger: list[LedgerRow]) -> str:
@@ -100,12 +112,17 @@ def _rows_of(version: str, ledger: list[LedgerRow]) -> tuple[LedgerRow, ...]:
 
 @dataclass(frozen=True)
 class History:
-    """Every change of champion or challenger, and every trial and probation; oldest first."""
+    """Every change of champion or challenger, and every trial and probation; oldest first.
+
+    `guards`: what they found in a probation, by its id.
+    """
 
     ledger: tuple[LedgerRow, ...]
     trials: tuple[Trial, ...]
+    guards: Mapping[str, tuple[GuardFinding, ...]] = field(default_factory=dict)
 
 
 def history(store: Store) -> History:
     with store.begin() as work:
-        return History(tuple(work.ledger()), tuple(work.trials()))
+        trials = tuple(work.trials())
+        return History(tuple(work.ledger()), trials, guards_of(work, trials))

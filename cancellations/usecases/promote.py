@@ -13,7 +13,9 @@ from datetime import date, datetime
 
 import numpy as np
 
+from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.events import ChampionChanged, Channel
+from cancellations.domain.guards import GuardPolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import (
     Change,
@@ -28,6 +30,7 @@ from cancellations.domain.promotion import (
 from cancellations.errors import BadInput, CancellationsError, EpochMismatch, Refused, ServiceDown
 from cancellations.ports import Registry, Store, UnitOfWork, VersionRecord
 from cancellations.usecases.aliases import project_aliases
+from cancellations.usecases.hold import hold_back
 from cancellations.usecases.score import score_open
 
 # Rows that a version must score before it may serve.
@@ -36,7 +39,10 @@ SAMPLE = 200
 
 @dataclass(frozen=True)
 class House:
-    """What a change of champion works on, and by which rules."""
+    """What a change of champion works on, and by which rules.
+
+    Without `checks` bookings are scored as they come, without `guards` no guard looks at a new champion.
+    """
 
     store: Store
     registry: Registry
@@ -44,6 +50,8 @@ class House:
     rule: LabelRule
     chunk_rows: int
     clock: Callable[[], datetime]
+    checks: CheckPolicy | None = None
+    guards: GuardPolicy | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,8 @@ def take_over(
     with house.store.begin() as work:
         work.add_version(record, house.clock())
         work.commit()
+    if house.checks is not None:
+        hold_back(house.store, until=as_of, rule=house.rule, policy=house.checks, clock=house.clock)
     # Before anything moves, so that no open booking is without a score of the new champion.
     score_open(
         house.store,

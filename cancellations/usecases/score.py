@@ -13,11 +13,13 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pandas as pd
 
+from cancellations.domain.checks import CheckPolicy, Hold
 from cancellations.domain.comparison import arm
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import Kind
 from cancellations.errors import BadInput, Refused
 from cancellations.ports import Registry, Store, UnitOfWork
+from cancellations.usecases.hold import hold_back
 from cancellations.usecases.point_in_time import booking_time
 
 
@@ -66,11 +68,15 @@ class Cut:
 
 @dataclass(frozen=True)
 class Scored:
-    """Rows written per version, champion first, and how many bookings are served another score now."""
+    """Rows written per version, champion first, how many bookings are served another score now, and what is held.
+
+    `held`: days of which bookings fail their checks and were not scored.
+    """
 
     champion: str
     rows: dict[str, int]
     served: int = 0
+    held: tuple[Hold, ...] = ()
 
 
 # Scores partitions of one version and returns the rows that each has written.
@@ -128,6 +134,7 @@ def score(
     cut: Cut | None = None,
     across: Across | None = None,
     on_chunk: Callable[[str, int], None] = lambda version, rows: None,
+    checks: CheckPolicy | None = None,
 ) -> Scored:
     """Scores bookings made in `(after, until]` that a version in play has not scored yet.
 
@@ -135,8 +142,9 @@ def score(
     stays, so a run that is killed, repeated or doubled changes nothing. The champion comes first and its
     scores are served before the other version begins: what is wrong with that one delays nobody.
     `across` scores partitions elsewhere, and returns when all have ended; without it they are scored
-    here, one after the other.
+    here, one after the other. With `checks` bookings that fail them are held back.
     """
+    held = () if checks is None else hold_back(store, until=until, rule=rule, policy=checks, clock=clock).held
     planned = plan(store, after=after, until=until, rule=rule, cut=cut or Cut())
 
     def one(partition: Partition, before: int) -> int:
@@ -156,7 +164,7 @@ def score(
     for turn in planned.turns:
         written[turn.version] = sum((across or here)(turn.partitions))
         served += serve(store, until, clock())
-    return Scored(planned.champion, written, served)
+    return Scored(planned.champion, written, served, held)
 
 
 def score_partition(

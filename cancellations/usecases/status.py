@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from cancellations.domain.checks import Hold, HoldState
+from cancellations.domain.guards import GuardFinding
 from cancellations.domain.promotion import LedgerRow, Standing, Trial
 from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import CancellationsError
@@ -31,6 +33,8 @@ class Status:
     ledger: tuple[LedgerRow, ...]
     unfinished_loads: tuple[Load, ...]
     quarantined: dict[str, int]  # rows that wait, by source
+    guards: tuple[GuardFinding, ...]  # of the probation that runs; empty while they have not looked
+    held: tuple[Hold, ...]  # days whose bookings are held back from scoring
     disagreements: tuple[str, ...] | None
     registry_problem: str | None = None
 
@@ -41,6 +45,7 @@ def status(store: Store, registry: Registry, as_of: date) -> Status:
         standing = work.standing()
         requests = work.requests()
         decisions = work.decisions(limit=1)
+        running = work.open_trial()
         found = Status(
             standing=standing,
             champion=work.version(standing.champion) if standing.champion else None,
@@ -51,12 +56,14 @@ def status(store: Store, registry: Registry, as_of: date) -> Status:
             pending=tuple(work.pending_messages()),
             dead=tuple(work.dead_messages()),
             paused=work.paused(),
-            trial=work.open_trial(),
+            trial=running,
             promotions_held=work.promotions_held(),
             served={str(v): int(n) for v, n in work.served(as_of)["model_version"].value_counts().items()},
             ledger=tuple(work.ledger()),
             unfinished_loads=tuple(work.unfinished_loads()),
             quarantined=work.quarantine_counts(),
+            guards=(work.guards(running.trial_id) or ()) if running is not None else (),
+            held=tuple(work.holds(HoldState.HELD)),
             disagreements=None,
         )
     try:

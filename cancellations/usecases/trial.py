@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from cancellations.domain import labels
 from cancellations.domain.comparison import Reading, daily_gains, read
 from cancellations.domain.events import ApprovalNeeded, TrialEnded
+from cancellations.domain.guards import GuardFinding
 from cancellations.domain.promotion import (
     Change,
     Kind,
@@ -22,6 +23,7 @@ from cancellations.domain.retraining import RetrainRequest
 from cancellations.errors import BadInput, CancellationsError, EpochMismatch, Refused
 from cancellations.ports import UnitOfWork
 from cancellations.usecases.aliases import project_aliases
+from cancellations.usecases.guard import guard
 from cancellations.usecases.promote import House, Takeover, take_over
 from cancellations.usecases.score import Scored, score
 
@@ -34,12 +36,14 @@ AUTOMATIC = {Kind.TRIAL: "the trial", Kind.PROBATION: "the probation"}
 class Looked:
     """What a look found: the trial as it stands now (None: there is none), and the change it made.
 
-    `problems`: what is not yet as it should be after a trial's end, a sentence each; the end stands.
+    `problems`: what is not yet as it should be after a trial's end, a sentence each; the end stands. `guards`: what
+    they found, when this look was theirs.
     """
 
     trial: Trial | None
     takeover: Takeover | None = None
     problems: tuple[str, ...] = ()
+    guards: tuple[GuardFinding, ...] = ()
 
 
 def score_challenger(house: House, request: RetrainRequest) -> Scored | None:
@@ -56,7 +60,7 @@ def score_challenger(house: House, request: RetrainRequest) -> Scored | None:
 
 
 def look(house: House, *, until: date, run: str | None = None) -> Looked:
-    """Scores what either version lacks, reads the days that matured by `until`, and acts on the ruling.
+    """Scores what either version lacks, lets the guards look, reads the days that matured by `until`, and acts.
 
     Safe to repeat, and to run twice at once: what a look decides is decided by the days in their
     order, and written once. `run` names whoever can ask a person for approval (a flow run).
@@ -72,6 +76,9 @@ def look(house: House, *, until: date, run: str | None = None) -> Looked:
     if lost is not None:
         return _end(house, seen, trial, TrialState.WITHDRAWN, (lost,), AUTOMATIC[trial.kind], until)
     _score(house, until)
+    guarded = guard(house, until=until)
+    if guarded.takeover is not None:
+        return Looked(guarded.trial, guarded.takeover, guards=guarded.findings)
     with house.store.begin() as work:
         reading = compare(work, trial, house.rule, until)
         fed, held = work.outcomes_until(until), work.promotions_held()
@@ -156,6 +163,7 @@ def _score(house: House, until: date) -> Scored:
         rule=house.rule,
         chunk_rows=house.chunk_rows,
         clock=house.clock,
+        checks=house.checks,
     )
 
 

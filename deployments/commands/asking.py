@@ -19,6 +19,7 @@ from deployments.commands.words import (
     tell_decision,
     tell_explanation,
     tell_history,
+    tell_hold,
 )
 from deployments.console import Voice, print_json
 
@@ -110,8 +111,12 @@ def _tell_status(found: Status, settings: Settings, voice: Voice) -> None:
     else:
         told = f"{pair(found.trial)}, opened {found.trial.opened_on}"
         voice.fact(found.trial.kind, told, course(found.trial), figures(found.trial))
+        for finding in found.guards:
+            voice.fact("guard", str(finding))
     served = [f"{rows:,} open bookings get version {version}'s score" for version, rows in found.served.items()]
     voice.fact("serving", *(served or ["no open booking has a score"]))
+    for hold in found.held:
+        voice.fact("held back", tell_hold(hold), style=TROUBLE)
     held = found.promotions_held
     approval = f"need a person's approval until `cancellations acknowledge`: {held}"
     voice.fact("promotions", f"by mode {settings.trial.mode}" if held is None else approval)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cancellations.errors import BadInput, CancellationsError, Refused
-from deployments.commands.application import application, errors, send, today
-from deployments.commands.options import DEFAULT_HOME, After, AsOf, HomeOption, Json, day
+from deployments.commands.application import application, errors, person, send, today
+from deployments.commands.options import DEFAULT_HOME, After, AsOf, HomeOption, Json, Reason, day
+from deployments.commands.words import TROUBLE, tell_hold, tell_problems, tell_takeover
 from deployments.console import Voice, print_json
 
 if TYPE_CHECKING:
@@ -98,36 +100,62 @@ def tell_loads(loads: Sequence[Load], voice: Voice) -> None:
 def score(home: HomeOption = DEFAULT_HOME, after: After = None, as_of: AsOf = None, as_json: Json = False) -> None:
     """Score open reservations with the champion, and with the version that it is compared with, if there is one.
 
+    Bookings that fail their checks are held back. A new champion's first bookings are looked at by its guards.
+
     Example: cancellations score --as-of 2016-05-30
     """
     voice, app = Voice(), application(home)
     with voice.working("scoring"):
         scored = app.score(after=day(after), until=today(app, as_of))
+        guarded = app.guard(until=today(app, as_of))
     if as_json:
-        print_json(scored)
+        print_json({**vars(scored), "guards": guarded})
+        if scored.held or guarded.takeover is not None:
+            send(app, errors())
         return
     for version, rows in scored.rows.items():
         voice.say(f"version {version}: {rows:,} reservations scored")
     voice.say(f"{scored.served:,} open bookings are served a new score")
+    for hold in scored.held:
+        voice.say(f"held back: {tell_hold(hold)}", TROUBLE)
+    for finding in guarded.findings if guarded.looked else ():
+        voice.tell(f"guard: {finding}")
+    if guarded.takeover is not None:
+        tell_takeover(guarded.takeover, None, voice)
+    tell_problems(guarded.problems, voice)
+    if scored.held or guarded.takeover is not None:
+        send(app, voice)
 
 
 def check(
     home: HomeOption = DEFAULT_HOME,
     as_of: AsOf = None,
     days: Annotated[int, typer.Option(min=1, help="Show the last days that were checked.")] = 14,
+    release: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="Let held bookings of this day be scored."),
+    ] = None,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Check the bookings of each day before --as-of against what their columns have shown; a break is mailed.
 
-    Example: cancellations check --as-of 2016-05-30
+    Shows the days that are held back from scoring, and lets one of them go.
+
+    Example: cancellations check --release 2016-05-30 --reason "the new price list is right"
     """
     voice, app = Voice(), application(home)
+    if release is not None:
+        app.release(release.date(), reason=reason, by=person())
+        told = f"bookings made on {release.date()} are scored as they are, from the next time on: cancellations score"
+        (errors() if as_json else voice).say(told)
     with voice.working("checking days"):
         new = app.check(until=today(app, as_of))
         with app.store.begin() as work:
             known = work.checks(until=today(app, as_of), limit=days)
+            held = work.holds(since=today(app, as_of) - timedelta(days=days))
     if as_json:
-        print_json({"checked": new, "days": known})
+        print_json({"checked": new, "days": known, "held": held})
     else:
         for one in reversed(known):
             told = "passed" if not one.findings else "FAILED"
@@ -137,6 +165,8 @@ def check(
         if not known:
             least = app.settings.checks.min_days
             voice.say(f"no day has been checked: {least} days of bookings are needed to learn from")
+        for hold in held:
+            voice.say(f"{hold.day}  {tell_hold(hold)}", TROUBLE if hold.state == "held" else "")
     if new:
         send(app, errors() if as_json else voice)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deployments.console import LABEL, WIDTH, Voice, one_line, wrapped
 
 if TYPE_CHECKING:
+    from cancellations.domain.checks import Hold
     from cancellations.domain.promotion import LedgerRow, Trial
     from cancellations.ports import StoredDecision
     from cancellations.usecases.explain import Explanation, History
@@ -91,6 +92,16 @@ def tell_problems(problems: tuple[str, ...], voice: Voice) -> None:
         voice.fact("PROBLEM", problem, style=TROUBLE)
 
 
+def tell_hold(hold: Hold) -> str:
+    """What is, or was, held back from scoring, since when, and who let it go."""
+    first, *others = map(str, hold.findings)
+    what = f"{hold.bookings:,} bookings made {hold.day} held on {hold.held_on}: {first}"
+    what += f"; and {len(others)} more" if others else ""
+    if hold.state == "held":
+        return f'{what}. As they are: cancellations check --release {hold.day} --reason "…"'
+    return f"{what}; {hold.state} by {hold.by}: {hold.reason}"
+
+
 def tell_history(history: History, voice: Voice) -> None:
     """A row for each change, what was compared meanwhile below it; the newest last."""
     if not history.ledger:
@@ -107,6 +118,8 @@ def tell_history(history: History, voice: Voice) -> None:
         for trial in trials.get(row.epoch, []):
             came = str(trial.state) if trial.state.final else course(trial)
             voice.tell(f"{trial.kind} of {pair(trial)}: {came}; {figures(trial)}", _INDENT)
+            for finding in history.guards.get(trial.trial_id, ()):
+                voice.tell(f"guard: {finding}", _INDENT)
 
 
 _INDENT = " " * 19
@@ -136,6 +149,8 @@ def tell_explanation(found: Explanation, address: str | None, on: date, voice: V
         voice.tell(f"{trial.kind} of {pair(trial)}, opened {trial.opened_on}: {course(trial)}", "  ")
         for reason in trial.reasons or (figures(trial),):
             voice.tell(reason, "    ")
+        for finding in found.guards.get(trial.trial_id, ()):
+            voice.tell(f"guard: {finding}", "    ")
     if not found.trials:
         voice.say("  with no other version on live bookings")
 

@@ -108,6 +108,36 @@ def outcomes(run: Run, until: str) -> None:
     assert run("ingest", "simulator", "--after", str(SECOND), "--as-of", until).code == 0
 
 
+# --- days that are held back ----------------------------------------------------------------------
+
+
+def test_a_day_that_is_held_is_shown_and_released_on_the_record(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANCELLATIONS_CHECKS__MIN_DAYS", "28")
+    broken, today = SECOND + timedelta(days=1), str(SECOND + timedelta(days=2))
+    outcomes(run, today)
+    app = application(home)
+    with app.store.begin() as work:
+        rows = work.history(booked_until=broken, known_until=broken, booked_after=SECOND)
+        work.upsert_reservations(rows.drop(columns=["status", "known_on"]).assign(meal="with meals"))
+        work.commit()
+    app.store.close()
+    what = f"{len(rows):,} bookings made {broken} held on {today}: meal: "
+    assert f"held back: {what}" in run("score", "--as-of", today).out
+    assert run("score", "--as-of", today, "--json").json["held"][0]["day"] == str(broken)
+    assert re.search(rf"held back +{what}", run("status", "--as-of", today).out)
+    assert f"{broken}  {what}" in run("check", "--as-of", today).out
+    again = run("check", "--release", str(SECOND), "--reason", "right", "--as-of", today)
+    assert (again.code, f"are not held back; days that are held: {broken}" in again.err) == (1, True)
+    assert run("check", "--release", str(broken), "--as-of", today).code == 2
+    released = run("check", "--release", str(broken), "--reason", "they cook now", "--as-of", today, "--json")
+    assert (released.code, released.json["held"][0]["state"]) == (0, "released")
+    assert "released by a person (ann): they cook now" in run("check", "--as-of", today).out
+    assert f"version 1: {len(rows):,} reservations scored" in run("score", "--as-of", today).out
+    assert "held back" not in run("status", "--as-of", today).out
+
+
 # --- thresholds -----------------------------------------------------------------------------------
 
 

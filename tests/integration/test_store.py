@@ -18,9 +18,10 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, t
 
 from cancellations.domain import features, reservation
 from cancellations.domain.calibration import Calibration, Learned
-from cancellations.domain.checks import Check, DayCheck, Finding
+from cancellations.domain.checks import Check, DayCheck, Finding, Hold, HoldState, Past, learn
 from cancellations.domain.comparison import Arm, SequencePolicy, Step
 from cancellations.domain.events import Channel, Message
+from cancellations.domain.guards import Guard, GuardFinding, Outcome
 from cancellations.domain.labels import RULED_BY, Ending, LabelRule
 from cancellations.domain.promotion import Change, Kind, LedgerRow, Mode, Standing, Trial
 from cancellations.domain.retraining import (
@@ -46,6 +47,7 @@ from cancellations.ports import (
 )
 from cancellations.store import SqlStore, open_store
 from cancellations.store.engine import translated
+from cancellations.store.holds import KEPT_PASTS
 from cancellations.store.tables import metadata
 
 NOW = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -128,6 +130,20 @@ def a_decision(report_id: str = "p1", champion: str = "1", end: date = DAY) -> S
     return StoredDecision(report_id, report, Decision(Action.NONE, ("quiet", "very quiet")), None, NOW)
 
 
+def a_past(days: int = 60) -> Past:
+    """Learned from columns of each kind, with missing values."""
+    draw = np.random.default_rng(1)
+    count = 4 * days
+    columns = {
+        "price": draw.normal(100, 9, count).round(2),
+        "lead_days": draw.integers(0, 3, count).astype(float),
+        "meal": np.where(draw.random(count) < 0.1, None, draw.choice(["A", "B"], count)),
+    }
+    frame = pd.DataFrame(columns).astype({"meal": object})
+    day = pd.Series(pd.Timestamp(DAY) + pd.to_timedelta(np.arange(count) // 4, unit="D"))
+    return learn(frame, day, np.arange(count))
+
+
 def a_message(message_id: str = "m1", channel: Channel = Channel.MAIL) -> Message:
     return Message(message_id, channel, "cancellations.drift.detected", {"request_id": "r1", "reasons": ["ü", 1.5]})
 
@@ -169,6 +185,8 @@ def write_everything(work: UnitOfWork) -> None:
     work.advance_load(load, LoadCounts("file", 2, 0, 1, 0, 0, 1, 1), 2, NOW)
     work.add_predictions("1", scores("a"), DAY, NOW)
     work.add_check(DayCheck(DAY, 1, 60), NOW)
+    work.add_hold(Hold(DAY, DAY, 1, ()), NOW)
+    work.keep_past(DAY, a_past(), NOW)
     work.add_calibration(Calibration(DAY), NOW)
     work.add_decision(a_decision())
     work.add_request(a_request(), NOW)
@@ -179,6 +197,7 @@ def write_everything(work: UnitOfWork) -> None:
     work.upsert_reservations(bookings("a", agent=None, price=99.0))
     work.record_outcomes(outcomes(a=("canceled", "2024-01-21")))
     work.add_trial(a_trial(), NOW)
+    work.add_guards("trial-2-1", (), DAY, NOW)
     work.add_arms("trial-2-1", {"a": Arm.RIVAL})
     work.serve(date(2024, 1, 19), NOW)
     work.add_version(a_version(), NOW)
@@ -583,6 +602,68 @@ def test_a_day_is_checked_once_and_its_findings_come_back_as_they_were(store: Sq
         assert work.checks() == [passed, broken]
         assert work.checks(limit=1) == [passed]
         assert work.checks(until=DAY) == [broken]
+
+
+def test_a_day_is_held_once_at_a_time_and_stays_on_record(store: SqlStore) -> None:
+    findings = (Finding("price", Check.RANGE, 9, 12, 0.001, 1e-30, "9450"),)
+    first, again = Hold(DAY, DAY, 12, findings, "a"), Hold(DAY, DAY + timedelta(days=1), 14, findings[:0], "b")
+    with store.begin() as work:
+        assert not work.end_hold(DAY, HoldState.PASSED, "the checks", "they pass", NOW)
+        assert not work.note_hold(again)
+        assert work.add_hold(first, NOW) and not work.add_hold(again, NOW)
+        assert work.holds(HoldState.HELD) == [replace(first, since=NOW)]
+        assert work.note_hold(again)
+        assert work.holds() == [replace(first, bookings=14, findings=(), content="b", since=NOW)]
+        assert work.end_hold(DAY, HoldState.RELEASED, "ada", "new prices", NOW)
+        assert not work.end_hold(DAY, HoldState.PASSED, "the checks", "they pass", NOW)
+        assert work.add_hold(again, NOW + MINUTE)
+        assert [(h.state, h.by, h.since) for h in work.holds()] == [
+            (HoldState.RELEASED, "ada", NOW),
+            (HoldState.HELD, None, NOW + MINUTE),
+        ]
+        assert len(work.holds(HoldState.RELEASED, HoldState.EXPIRED)) == 1
+        assert work.holds(since=DAY + timedelta(days=1)) == []
+
+
+def test_of_a_day_that_is_held_what_has_no_features_is_not_scored(store: SqlStore) -> None:
+    rows = bookings("abc", booked_on="2024-01-02")
+    elsewhen = bookings("d", booked_on="2024-01-03")
+    held = date(2024, 1, 2)
+    with store.begin() as work:
+        work.upsert_reservations(pd.concat([rows, elsewhen], ignore_index=True))
+        work.add_features(built(bookings("a", booked_on="2024-01-02")), NOW)
+        work.add_hold(Hold(held, held, 2, ()), NOW)
+        waiting = work.unscored("1", None, date(2024, 2, 1), None, 10)
+        assert waiting["reservation_id"].tolist() == ["a", "d"]
+        assert work.unscored_days("1", None, date(2024, 2, 1)).tolist() == [1, 1]
+        assert work.unscored_days("1", None, date(2024, 2, 1), held=True).tolist() == [3, 1]
+        work.end_hold(held, HoldState.RELEASED, "ada", "new prices", NOW)
+        assert work.unscored_days("1", None, date(2024, 2, 1)).tolist() == [3, 1]
+
+
+def test_what_checks_learned_comes_back_as_it_was_and_of_the_last_days_alone(store: SqlStore) -> None:
+    past = a_past()
+    with store.begin() as work:
+        for n in range(KEPT_PASTS + 5):
+            work.keep_past(DAY + timedelta(days=n), past, NOW)
+        work.keep_past(DAY + timedelta(days=9), a_past(days=70), NOW)
+        assert work.past(DAY + timedelta(days=5)) == past and work.past(DAY + timedelta(days=4)) is None
+        again = work.past(DAY + timedelta(days=9))
+        assert again is not None and again.days == 70
+        work.forget_pasts()
+        assert work.past(DAY + timedelta(days=9)) is None
+
+
+def test_what_guards_found_is_written_once_and_comes_back_as_it_was(store: SqlStore) -> None:
+    found = (
+        GuardFinding(Guard.RANKS, Outcome.FIRED, 0.1 + 0.2, 200, 20, 0.97, 0.93),
+        GuardFinding(Guard.LOSS, Outcome.NOT_EVALUATED, 0.5, 200, 3),
+    )
+    with store.begin() as work:
+        work.add_trial(a_trial(), NOW)
+        assert work.guards("trial-2-1") is None
+        assert work.add_guards("trial-2-1", found, DAY, NOW) and not work.add_guards("trial-2-1", (), DAY, NOW)
+        assert work.guards("trial-2-1") == found
 
 
 def test_thresholds_count_from_their_day_on_and_come_back_as_they_were(store: SqlStore) -> None:

@@ -11,6 +11,7 @@ import psycopg
 from sqlalchemy import event
 from test_store import NOW, a_trial, bookings, outcomes, promote, scores
 
+from cancellations.domain.checks import HoldState
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Channel
 from cancellations.domain.labels import Ending, LabelRule
@@ -51,6 +52,9 @@ def act(work: UnitOfWork) -> None:
     work.predictions("1", ids)
     work.features(ids)
     work.calibration(LATER)
+    work.holds(HoldState.HELD)
+    work.past(DAY)
+    work.guards("t")
     work.history(LATER, LATER)
     work.history(LATER, LATER, ending=Ending(DAY))
     work.outcomes_until(LATER)

@@ -91,6 +91,10 @@ BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better
 SHIFTED = ChampionChanged(
     "2", "1", 4, END, Change.RECALIBRATED.value, "shift +0.310 of version 1", "a day", None, REASONS
 )
+GUARDED = "scatter of differences on the first 200 bookings: fired, 1.210 (usually 0.310; fires above 0.420)"
+BACK_BY_GUARD = ChampionChanged(
+    "1", "2", 4, END, Change.ROLLED_BACK.value, GUARDED, "the guard", "p-2-3", (GUARDED, "estimated loss on the first")
+)
 BACK_BY_HAND = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "nonsense in May", "Ada")
 
 
@@ -578,3 +582,27 @@ def test_documentation_lists_every_setting_with_its_default_and_meaning() -> Non
         assert f"| `CANCELLATIONS_MAIL__{name.upper()}` | {default_} | {meaning} |" in page
     topics = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `cancellations.")]
     assert topics == [fact.topic for fact in FACTS if Channel.MAIL in fact.channels]
+
+
+def test_a_guard_s_rollback_names_guard_value_limit_and_bookings() -> None:
+    probation = trial(Kind.PROBATION, TrialState.ROLLED_BACK, step=None, decided_on=None, reasons=(GUARDED,))
+    mail = said(BACK_BY_GUARD, probation)
+    assert mail.subject == (
+        "Rolled back by the guard of the first bookings: v1 serves again in place of v2 (scatter of differences)"
+    )
+    assert dict(mail.points)["Why"] == f"{GUARDED[0].upper()}{GUARDED[1:]}. Estimated loss on the first."
+    assert "proves no harm" in dict(mail.points)["How much it matters"]
+    assert commands(BACK_BY_GUARD, probation)[:3] == [
+        "cancellations explain 2",
+        "cancellations check",
+        "cancellations acknowledge",
+    ]
+
+
+def test_bookings_that_are_held_back_are_told_so_with_the_way_to_let_them_go() -> None:
+    held = replace(BROKEN, held=True)
+    mail = said(held)
+    assert mail.subject.startswith(f"Bookings of {END} are held back, they look broken: price: missing in 1,200")
+    assert "they have no score, and all other bookings keep theirs" in told(held)
+    assert f'cancellations check --release {END} --reason "…"' in commands(held)
+    assert "scored them all the same" in told(BROKEN) and not any("release" in step for step in commands(BROKEN))

@@ -10,7 +10,7 @@ import pytest
 from contest import candidate, enter
 from once import Once
 from threadpoolctl import threadpool_limits
-from world import FIRST, SECOND, Snapshot, World, begin
+from world import FIRST, LATER, SECOND, START, Snapshot, World, begin, simulator
 
 from cancellations.domain.promotion import Change
 from cancellations.domain.retraining import RequestState
@@ -67,9 +67,36 @@ def trained(story: Story, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
+def trained_again(story: Story, tmp_path: Path) -> Iterator[World]:
+    """A second world from the same start."""
+    yield from _open(story.trained, tmp_path / "again")
+
+
+@pytest.fixture
 def challenged(story: Story, tmp_path: Path) -> Iterator[World]:
     """Version 1 serves, version 2 is on trial beside it."""
     yield from _open(story.challenged, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def promotion(story: Story, once: Once) -> Snapshot:
+    """Version 2 has taken over from version 1 on SECOND; bookings come in since."""
+
+    def tell(folder: Path) -> None:
+        world = story.challenged.copy(folder / "world")
+        world.ingest(until=LATER, source=simulator((LATER - START).days + 1))
+        world.score(SECOND)
+        world.promote("2", SECOND)
+        world.store.close()
+        Snapshot.of(folder / "world", story.challenged.artifacts, folder / "promoted")
+
+    return Snapshot(once.folder("promotion", tell) / "promoted", story.challenged.artifacts)
+
+
+@pytest.fixture
+def promoted(promotion: Snapshot, tmp_path: Path) -> Iterator[World]:
+    """Version 2 serves, on probation against version 1, and its first bookings wait to be scored."""
+    yield from _open(promotion, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ What stands on the far side of a port and takes a server or seconds to start is 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +21,7 @@ import numpy as np
 import pandas as pd
 from once import Once
 
+from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
 from cancellations.domain.features import FEATURES
@@ -70,6 +73,8 @@ from monitoring.plots import ReportPictures
 # Some hundred bookings a day. By FIRST enough have matured for a champion, by SECOND for a challenger.
 START, DAYS = date(2016, 5, 2), 84
 FIRST, SECOND = date(2016, 7, 10), date(2016, 7, 24)
+# Some days after SECOND, of which bookings come in where a test wants them.
+LATER = SECOND + timedelta(days=4)
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 WEEK = timedelta(days=7)
 POLICY = TrainingPolicy(
@@ -232,6 +237,18 @@ class GivenMonitor:
         return Given(told)
 
 
+def together(*acts: Callable[[], object]) -> list[object]:
+    """What each act came to, all of them begun at one moment in threads of their own; errors are raised."""
+    start = threading.Barrier(len(acts))
+
+    def run(act: Callable[[], object]) -> object:
+        start.wait()
+        return act()
+
+    with ThreadPoolExecutor(len(acts)) as threads:
+        return list(threads.map(run, acts))
+
+
 class PowerCut(BaseException):
     """The process dies here: no handler of ours gets to tidy up, as after a kill."""
 
@@ -297,6 +314,7 @@ class World:
         store: Store | None = None,
         cut: Cut | None = None,
         across: Across | None = None,
+        checks: CheckPolicy | None = None,
     ) -> Scored:
         return score(
             store or self.store,
@@ -309,6 +327,7 @@ class World:
             on_chunk=on_chunk,
             cut=cut,
             across=across,
+            checks=checks,
         )
 
     def request(self, as_of: date, reason: str = "a person asks") -> RetrainRequest:

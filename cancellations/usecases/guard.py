@@ -1,0 +1,137 @@
+"""The guards of a new champion: the first bookings made after it took over, looked at once, before any outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+
+from cancellations.domain.guards import BY_GUARD, GuardFinding, GuardPolicy, Outcome, Pair, look
+from cancellations.domain.promotion import Change, Kind, Trial, TrialState
+from cancellations.domain.reservation import GROUP, group_keys
+from cancellations.errors import EpochMismatch, Refused
+from cancellations.ports import UnitOfWork
+from cancellations.usecases.promote import House, Takeover, take_over
+
+# Bookings from before the change are looked for in so many days, and in twice as many while they are too few.
+DAYS = 28
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """What the guards say of the probation that runs; `findings` is empty while they have not looked.
+
+    `looked`: they have, just now. `trial` as it stands now, None where there is no probation. `problems`: why a
+    rollback that they ask for was not made, a sentence each.
+    """
+
+    trial: Trial | None = None
+    findings: tuple[GuardFinding, ...] = ()
+    looked: bool = False
+    takeover: Takeover | None = None
+    problems: tuple[str, ...] = ()
+
+
+def guard(house: House, *, until: date) -> Guarded:
+    """Looks at a new champion's first bookings as soon as they are enough, and rolls back if a guard fires.
+
+    What is found is written before anything is done about it, once: whoever looks later, or at the same time, finds
+    it and does what is left to do. Safe to repeat, and after a death at any point.
+    """
+    if house.guards is None or not house.guards.enabled:
+        return Guarded()
+    with house.store.begin() as work:
+        seen, trial = work.standing(), work.open_trial()
+        if trial is None or trial.kind is not Kind.PROBATION or trial.epoch != seen.epoch:
+            return Guarded()
+        findings = work.guards(trial.trial_id)
+    looked = findings is None
+    if findings is None:
+        findings = _look(house, house.guards, trial, until)
+        if findings is None:
+            return Guarded(trial)
+    fired = tuple(str(finding) for finding in findings if finding.outcome is Outcome.FIRED)
+    if not fired:
+        return Guarded(trial, findings, looked)
+    with house.store.begin() as work:
+        record = work.version(trial.rival)
+    assert record is not None, "a version is recorded before it is compared"
+    ended = replace(trial, state=TrialState.ROLLED_BACK, reasons=(*trial.reasons, *fired))
+    try:
+        takeover = take_over(
+            house,
+            seen,
+            record,
+            change=Change.ROLLED_BACK,
+            reason=fired[0],
+            by=BY_GUARD,
+            as_of=until,
+            decided=ended,
+            seen_state=trial.state,
+            evidence=fired,
+        )
+    except EpochMismatch:
+        # Somebody else changed the champion meanwhile: another guard, or a person. What stands now is theirs.
+        return Guarded(trial, findings, looked)
+    except Refused as error:
+        return Guarded(trial, findings, looked, problems=(f"{fired[0]}; but {error}",))
+    return Guarded(ended, findings, looked, takeover)
+
+
+def _look(house: House, policy: GuardPolicy, trial: Trial, until: date) -> tuple[GuardFinding, ...] | None:
+    """What the guards find, as it is on record; None while there are too few bookings to look at."""
+    with house.store.begin() as work:
+        first = _first(work, trial, until, policy.rows)
+        if first is None:
+            return None
+        before = _before(work, house, trial, policy.rows * policy.samples)
+        findings = look(first, before, policy)
+        if not work.add_guards(trial.trial_id, findings, until, house.clock()):
+            return work.guards(trial.trial_id)
+        work.commit()
+    return findings
+
+
+def _first(work: UnitOfWork, trial: Trial, until: date, rows: int) -> Pair | None:
+    """The first bookings made after the change that both champions have scored, one of each group."""
+    made = work.scored(trial.champion, trial.opened_on + timedelta(days=1), until)
+    old = work.predictions(trial.rival, made["reservation_id"])
+    made = made[made["reservation_id"].isin(old.index)]
+    made = made[~pd.Series(group_keys(made), index=made.index).duplicated()].head(rows)
+    if len(made) < rows:
+        return None
+    return Pair(made["probability"].to_numpy(dtype=float), old.loc[made["reservation_id"]].to_numpy(dtype=float))
+
+
+def _before(work: UnitOfWork, house: House, trial: Trial, rows: int) -> Pair:
+    """The last bookings made until the change that are known as they were scored, one of each group.
+
+    Both score them from their stored features, where they have not yet: a version that a person made champion
+    past its trial has scored none but those that were open.
+    """
+    booked = work.booked_span()
+    days, found = DAYS, pd.DataFrame({"reservation_id": []})
+    while booked is not None:
+        after = trial.opened_on - timedelta(days=days)
+        made = work.history(trial.opened_on, known_until=trial.opened_on, booked_after=after, only=GROUP)
+        features = work.features(made["reservation_id"])
+        made = made[made["reservation_id"].isin(features.index)]
+        found = made[~pd.Series(group_keys(made), index=made.index).duplicated()].tail(rows)
+        if len(found) == rows or after < booked[0]:
+            break
+        days *= 2
+    ids = found["reservation_id"]
+    new, old = (_scores(work, house, version, ids) for version in (trial.champion, trial.rival))
+    return Pair(new, old)
+
+
+def _scores(work: UnitOfWork, house: House, version: str, ids: pd.Series) -> np.ndarray:
+    stored = work.predictions(version, ids)
+    lacking: Sequence[str] = [i for i in ids if i not in stored.index]
+    if lacking:
+        made = house.registry.load(version).predict(work.features(pd.Series(lacking)).loc[lacking])
+        stored = pd.concat([stored, pd.Series(made, index=lacking)])
+    return stored.loc[ids].to_numpy(dtype=float)
