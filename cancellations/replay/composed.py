@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -122,6 +122,8 @@ def compose(
             "watch": None,
             "retrain_policy": policy,
             "max_lead_days": None,
+            # Nobody mends a feed of the past: a day that fails is scored as it is, as when its time has run out.
+            "checks": replace(settings.checks, hold=False),
         }
     )
     homes.prepare(home)
@@ -138,7 +140,18 @@ def compose(
 
 
 # What a house does follows from these.
-RULES = ("labels", "retrain", "retrain_policy", "recipes", "gate", "trial", "monitor", "checks", "recalibration")
+RULES = (
+    "labels",
+    "retrain",
+    "retrain_policy",
+    "recipes",
+    "gate",
+    "trial",
+    "monitor",
+    "checks",
+    "guards",
+    "recalibration",
+)
 
 
 def _require_same_rules(settings: Settings) -> None:

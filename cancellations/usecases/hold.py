@@ -72,10 +72,12 @@ def hold_back(
         waiting = _waiting(work, record.version, record.trained_as_of, until, rule)
         held = {hold.day: hold for hold in work.holds(HoldState.HELD)}
         judged = {hold.day for hold in work.holds(since=until - timedelta(days=CATCH_UP)) if hold.state.judged}
-    asked = [one for one in waiting if one.day not in judged]
-    # A day that is mended may mend the features of those after it: what is held is checked again with it.
-    if all(one.day in held and held[one.day].content == one.content for one in asked):
-        asked = []
+        asked = [one for one in waiting if one.day not in judged]
+        # A day that is mended may mend the features of those after it, and one that is released is learned from: then
+        # all that is held is checked again.
+        same = all(one.day in held and held[one.day].content == one.content for one in asked)
+        if same and asked and work.past(asked[0].day) is not None:
+            asked = []
     past = past_before(store, asked[0].day, rule, policy, clock) if asked else None
     began: list[Hold] = []
     if past is not None:
