@@ -232,6 +232,25 @@ class ApprovalNeeded(Fact):
 
 
 @dataclass(frozen=True)
+class TrialDoubted(Fact):
+    """A trial or probation reads bookings that it should not be believed on: it promotes nothing by itself.
+
+    `doubt` is a value of `promotion.Doubt`; told once for each of them in a trial.
+    """
+
+    topic: ClassVar[str] = "cancellations.trial.doubted"
+    about: ClassVar[tuple[str, str]] = ("trial", "trial_id")
+    identified_by: ClassVar[tuple[str, ...]] = ("trial_id", "doubt")
+    trial_id: str
+    kind: str
+    doubt: str
+    champion: str
+    version: str
+    as_of: date
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TrialEnded(Fact):
     """A trial or a probation ended, and the champion stays. `kind` and `state` as in `promotion`."""
 
@@ -329,6 +348,7 @@ FACTS: tuple[type[Fact], ...] = (
     RetrainOverdue,
     ChampionChanged,
     ApprovalNeeded,
+    TrialDoubted,
     TrialEnded,
     OutcomesArrived,
     OutlookPublished,

@@ -110,7 +110,9 @@ class TrialPolicy:
     trial. `max_days` after its opening a trial without an answer ends without promotion: outcomes
     that mature later tell of another season. `probation_days`: how long the previous champion keeps
     scoring beside a new one; the test needs 14 days at least, and most faults show within 22.
-    `approval_hours`: how long a person may take to answer.
+    `approval_hours`: how long a person may take to answer. `arms_alpha`: chance, for arms that are as
+    they should be, that their sizes are ever called wrong; a mismatch is always a fault, so one false
+    alarm in a thousand trials is enough.
     """
 
     mode: Mode = Mode.AUTO
@@ -118,6 +120,7 @@ class TrialPolicy:
     max_days: int = 56
     probation_days: int = 42
     approval_hours: float = 72.0
+    arms_alpha: float = 0.001
     sequence: SequencePolicy = field(default_factory=SequencePolicy)
 
     def __post_init__(self) -> None:
@@ -129,6 +132,8 @@ class TrialPolicy:
                 raise ValueError(f"{name} is {days}; the test says nothing before {self.sequence.burn_in_days} days")
         if not 0 < self.approval_hours < math.inf:
             raise ValueError(f"approval_hours is {self.approval_hours:g}; somebody needs time to answer")
+        if not 0 < self.arms_alpha < 0.5:
+            raise ValueError(f"arms_alpha is {self.arms_alpha:g}; it must lie between 0 and 0.5")
 
     @property
     def share(self) -> float:
@@ -277,6 +282,20 @@ def open_probation(
     )
 
 
+class Doubt(StrEnum):
+    """Why what a trial reads must not promote by itself: something is wrong with its bookings, not with a version."""
+
+    ARMS = "arms"  # they are not as large, or not dealt, as they were meant to be
+
+
+@dataclass(frozen=True)
+class Doubted:
+    """A doubt, and the sentence that tells what was found."""
+
+    doubt: Doubt
+    found: str
+
+
 @dataclass(frozen=True)
 class Ruling:
     """The state that a trial comes to, with the reasons."""
@@ -285,30 +304,32 @@ class Ruling:
     reasons: tuple[str, ...]
 
 
-def rule_on(trial: Trial, reading: Reading, today: date, held: str | None) -> Ruling:
+def rule_on(trial: Trial, reading: Reading, today: date, held: str | None, doubts: Sequence[Doubted] = ()) -> Ruling:
     """What a reading means for a running trial. Pure: same input, same ruling.
 
-    `held`: why promotions need a person for now (after a rollback), None when they don't. Rolling
-    back never needs one.
+    `held`: why promotions need a person for now (after a rollback), None when they don't; with `doubts` they need one
+    too. Rolling back never does.
     """
-    told = _told(trial, reading)
+    told = (_told(trial, reading), *(doubted.found for doubted in doubts))
+    if held is None and doubts:
+        held = doubts[0].found
     if reading.finding is Finding.RIVAL:
         if trial.kind is Kind.PROBATION:
-            return Ruling(TrialState.ROLLED_BACK, (told, f"its predecessor {trial.rival} is better"))
+            return Ruling(TrialState.ROLLED_BACK, (*told, f"its predecessor {trial.rival} is better"))
         better = f"challenger {trial.rival} is better"
         if trial.mode is Mode.SHADOW:
-            return Ruling(TrialState.WITHHELD, (told, better, "mode shadow: promotion is left to a person"))
+            return Ruling(TrialState.WITHHELD, (*told, better, "mode shadow: promotion is left to a person"))
         if trial.mode is Mode.APPROVE:
-            return Ruling(TrialState.AWAITING, (told, better, "mode approve: a person is asked"))
+            return Ruling(TrialState.AWAITING, (*told, better, "mode approve: a person is asked"))
         if held is not None:
-            return Ruling(TrialState.AWAITING, (told, better, f"promotions need a person: {held}"))
-        return Ruling(TrialState.PROMOTED, (told, better))
+            return Ruling(TrialState.AWAITING, (*told, better, f"promotions need a person: {held}"))
+        return Ruling(TrialState.PROMOTED, (*told, better))
     if reading.finding is Finding.CHAMPION:
         state = TrialState.REJECTED if trial.kind is Kind.TRIAL else TrialState.CONFIRMED
-        return Ruling(state, (told, f"champion {trial.champion} is better"))
+        return Ruling(state, (*told, f"champion {trial.champion} is better"))
     if today >= trial.last_day:
-        return Ruling(TrialState.EXPIRED, (told, f"no answer by {trial.last_day}; champion {trial.champion} stays"))
-    return Ruling(TrialState.RUNNING, (told,))
+        return Ruling(TrialState.EXPIRED, (*told, f"no answer by {trial.last_day}; champion {trial.champion} stays"))
+    return Ruling(TrialState.RUNNING, told)
 
 
 def _told(trial: Trial, reading: Reading) -> str:

@@ -28,10 +28,11 @@ from cancellations.domain.events import (
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
+    TrialDoubted,
     TrialEnded,
 )
 from cancellations.domain.guards import BY_GUARD, Guard, GuardFinding, Outcome
-from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
+from cancellations.domain.promotion import Change, Doubt, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import (
     ColumnDrift,
     MonitorReport,
@@ -48,6 +49,9 @@ Story = tuple[Fact, StoredDecision | None, Trial | None]
 START, END, ENDED = date(2030, 6, 3), date(2030, 6, 30), date(2030, 7, 24)
 SAID_AT = datetime(2030, 7, 1, 5, 0, tzinfo=UTC)
 DIGEST = "digest"
+WRONG_ARMS = (
+    "arms do not have their sizes: of 2,214 bookings dealt 571 (25.8%) are in the challenger's, meant were 30.0%"
+)
 REQUEST, REPORT, TRIAL = "2030-06-30-sample", "sample-report", "trial-4-9"
 
 
@@ -142,6 +146,11 @@ def _stories() -> Mapping[str, Story]:
             ApprovalNeeded(TRIAL, "3", "4", ENDED, SAID_AT + timedelta(days=3), asking.reasons),
             None,
             replace(asking, asked_until=SAID_AT + timedelta(days=3)),
+        ),
+        "trial-doubted": (
+            TrialDoubted(TRIAL, "trial", Doubt.ARMS.value, "3", "4", ENDED, (WRONG_ARMS,)),
+            None,
+            running,
         ),
         "trial-ended": (TrialEnded(TRIAL, "trial", left.state.value, "3", "4", ENDED, left.reasons), None, left),
         "promoted": (

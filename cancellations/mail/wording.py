@@ -29,11 +29,12 @@ from cancellations.domain.events import (
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
+    TrialDoubted,
     TrialEnded,
 )
 from cancellations.domain.guards import BY_GUARD
 from cancellations.domain.lines import one_line
-from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
+from cancellations.domain.promotion import Change, Doubt, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import Action, MonitorReport, RequestState, Verdict
 from cancellations.errors import BadInput
 
@@ -584,6 +585,45 @@ def _approval(story: Story) -> Words:
     )
 
 
+def _doubted(story: Story) -> Words:
+    fact = story.fact
+    number, champion = fact["version"], version(fact["champion"])
+    doubt = DOUBTS[fact["doubt"]]
+    trial = fact["kind"] == Kind.TRIAL
+    what = f"trial of challenger {version(number)}" if trial else f"probation of champion {champion}"
+    return Words(
+        Tone.TROUBLE,
+        f"The {what} cannot be believed: {doubt.subject}",
+        f"The {what} reads bookings on which it should not be believed: {one_line(fact['reasons'][0])}.",
+        (
+            ("How much it matters", doubt.harm),
+            ("Look here first", doubt.look),
+            (
+                "What the system did",
+                "It goes on reading, and promotes nothing by itself: a challenger that is found better waits for a"
+                f" person's answer. Champion {champion} serves meanwhile. This is told once in a trial.",
+            ),
+        ),
+        (
+            Step(WITHDRAW, f"ends it, {champion} stays"),
+            _promote(number, f"makes {version(number)} champion all the same"),
+            _explain(number),
+            STATUS,
+        ),
+    )
+
+
+DOUBTS: Mapping[str, Advice] = {
+    Doubt.ARMS: Advice(
+        "its arms are not as large as they were meant to be",
+        "Each booking's arm is a coin of its own, so chance does not explain this: bookings were lost on the way, or"
+        " left out, or dealt otherwise than by their ids. What is missing may be what the trial should have seen.",
+        "Was a part of the scores, arms or bookings deleted or filtered by hand? Does one of the versions fail on a"
+        " kind of booking? Has CANCELLATIONS_TRIAL__SERVE_SHARE, or the program, changed in the middle of the trial?",
+    ),
+}
+
+
 def _ended(story: Story) -> Words:
     kind, state = story.fact["kind"], story.fact["state"]
     number, rival, champion = story.fact["version"], version(story.fact["version"]), version(story.fact["champion"])
@@ -860,6 +900,7 @@ WORDING: dict[str, Callable[[Story], Words]] = {
     RetrainOverdue.topic: _overdue,
     ChampionChanged.topic: _changed,
     ApprovalNeeded.topic: _approval,
+    TrialDoubted.topic: _doubted,
     TrialEnded.topic: _ended,
     OutlookPublished.topic: _outlook,
     DigestPublished.topic: _digest,

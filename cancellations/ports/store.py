@@ -377,6 +377,11 @@ class UnitOfWork(Protocol):
         """Writes an arm for each reservation id; arms that exist stay. Returns how many were new."""
         ...
 
+    def dealt(self, trial_id: str) -> pd.DataFrame:
+        """Bookings of a trial, indexed by reservation_id: the `arm` that each was dealt, and `served`, the arm whose
+        score it was served last in that trial (missing: none)."""
+        ...
+
     def serve(self, as_of: date, now: datetime) -> int:
         """Brings the served scores of bookings open on a day to what the standing wants, as a row of
         the present epoch each; returns how many were written.

@@ -31,6 +31,7 @@ from cancellations.domain.events import (
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
+    TrialDoubted,
     TrialEnded,
     identity,
     subject,
@@ -51,6 +52,7 @@ EXAMPLES: tuple[Fact, ...] = (
     RetrainOverdue("request-7", "1", END, NOW, 64, REASONS),
     ChampionChanged("2", "1", 5, END, "promoted", "better", "the trial", "trial-2-4", REASONS),
     ApprovalNeeded("trial-2-4", "1", "2", END, NOW, REASONS),
+    TrialDoubted("trial-2-4", "trial", "arms", "1", "2", END, REASONS),
     TrialEnded("trial-2-4", "trial", "rejected", "1", "2", END, REASONS),
     OutcomesArrived("trial-2-4", END, 120, NOW),
     OutlookPublished(END, "2", 0.8, "€", "", ("ada@hotel.example",), 0, ({"days": 7},), {"rank": [1]}, {"a": ["H"]}),
@@ -68,6 +70,7 @@ SUBJECTS = {
     RetrainOverdue: ("request", "request-7"),
     ChampionChanged: ("champion", "2"),
     ApprovalNeeded: ("trial", "trial-2-4"),
+    TrialDoubted: ("trial", "trial-2-4"),
     TrialEnded: ("trial", "trial-2-4"),
     OutcomesArrived: ("trial", "trial-2-4"),
     OutlookPublished: ("outlook", "2016-05-29"),
@@ -86,6 +89,7 @@ WAYS = {
     RetrainOverdue: BY_MAIL,
     ChampionChanged: BY_BOTH,
     ApprovalNeeded: BY_MAIL,
+    TrialDoubted: BY_MAIL,
     TrialEnded: BY_MAIL,
     OutcomesArrived: BY_EVENT,
     OutlookPublished: BY_MAIL,
@@ -160,12 +164,13 @@ def test_whatever_differs_makes_another_fact_unless_it_is_named_by_less(fact: Fa
         assert seen.isdisjoint(changed) is (by_all or field.name in fact.identified_by), field.name
 
 
-def test_a_morning_a_week_a_silence_and_a_request_have_one_mail_whatever_is_computed_anew() -> None:
-    named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue}
+def test_a_morning_a_week_a_silence_a_request_and_a_doubt_have_one_mail_whatever_is_computed_anew() -> None:
+    named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue, TrialDoubted}
     assert {fact for fact in FACTS if fact.identified_by} == named
     assert DigestPublished.identified_by == ("until", "environment")
     assert RetrainOverdue.identified_by == ("request_id",)
     assert SourceSilent.identified_by == ("since",)
+    assert TrialDoubted.identified_by == ("trial_id", "doubt")
     assert OutlookPublished.identified_by == ("as_of", "environment")
 
 

@@ -19,6 +19,8 @@ from cancellations.domain.comparison import Finding, Reading, SequencePolicy, St
 from cancellations.domain.promotion import (
     TRANSITIONS,
     Change,
+    Doubt,
+    Doubted,
     Kind,
     LedgerRow,
     Mode,
@@ -108,6 +110,25 @@ def test_without_an_answer_it_expires_on_its_last_day_and_not_before(kind: Kind,
         expired = rule_on(trial, none, OPENED + timedelta(days=days), None)
         assert expired.state is TrialState.EXPIRED
         assert expired.reasons[-1] == f"no answer by {OPENED + timedelta(days=days)}; champion 1 stays"
+
+
+ARMS = Doubted(Doubt.ARMS, "arms do not have their sizes: of 400 bookings dealt 100 are in the challenger's")
+
+
+def test_a_doubt_is_told_at_once_and_keeps_every_finding_from_promoting_by_itself() -> None:
+    for kind, mode, finding in product(Kind, Mode, Finding):
+        plain = rule_on(running(kind, mode), reading(finding), OPENED, None)
+        doubted = rule_on(running(kind, mode), reading(finding), OPENED, None, [ARMS])
+        assert doubted.reasons[1] == ARMS.found
+        if plain.state is TrialState.PROMOTED:
+            assert doubted.state is TrialState.AWAITING
+            assert doubted.reasons[-1] == f"promotions need a person: {ARMS.found}"
+        else:
+            assert doubted.state is plain.state and doubted.reasons == (
+                plain.reasons[0],
+                ARMS.found,
+                *plain.reasons[1:],
+            )
 
 
 def test_a_rollback_needs_no_person_whatever_the_mode_and_whatever_is_held() -> None:

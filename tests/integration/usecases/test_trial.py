@@ -37,13 +37,14 @@ from cancellations.domain.events import (
     ChampionChanged,
     DriftDetected,
     OutcomesArrived,
+    TrialDoubted,
     TrialEnded,
 )
 from cancellations.domain.labels import maturity
 from cancellations.domain.promotion import Change, Kind, Mode, Standing, Trial, TrialState
 from cancellations.domain.retraining import Action, RequestState, RetrainPolicy
 from cancellations.errors import BadInput, Refused, ServiceDown
-from cancellations.store.tables import outcomes, predictions
+from cancellations.store.tables import arms, outcomes, predictions
 from cancellations.usecases.trial import ask, compare, score_challenger
 
 AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1, min_new_labels=0)
@@ -204,7 +205,7 @@ def test_a_booking_that_one_version_has_not_scored_is_not_read(contest: World) -
                 predictions.c.model_version == "2", predictions.c.reservation_id.in_(unscored.tolist())
             )
         )
-        reading = compare(work, trial, POLICY.labels, day(5))
+        reading = compare(work, trial, POLICY.labels, day(5)).reading
     assert [step.day for step in reading.steps] == [day(n) for n in (1, 2, 4, 5)]
     assert reading.steps[-1].bookings == maturing(1, 5) - len(unscored)
 
@@ -454,6 +455,73 @@ def test_each_open_booking_is_served_its_arms_score_and_both_scores_are_kept(con
         assert row["model_version"] == {Arm.CHAMPION: "1", Arm.RIVAL: "2"}[side]
     contest.look(day(4))
     assert {i: a for i, a in contest.arms(trial).items() if i in arms} == arms  # an arm is for ever
+
+
+def delete_arms(world: World, trial: Trial, which: Arm, until: int) -> None:
+    """As a clean-up by hand would: the arms of bookings that matured by a day, of one arm alone."""
+    over = bookings()[lambda rows: rows["n"].between(1, until)]["reservation_id"]
+    with world.store.begin() as work:
+        work._write(  # type: ignore[attr-defined]
+            arms.delete().where(
+                arms.c.trial_id == trial.trial_id,
+                arms.c.arm == which.value,
+                arms.c.reservation_id.in_(over.tolist()),
+            )
+        )
+        work.commit()
+
+
+def deal_anew(world: World, trial: Trial, reservation_id: str, given: Arm) -> None:
+    with world.store.begin() as work:
+        work._write(  # type: ignore[attr-defined]
+            arms.update()
+            .where(arms.c.trial_id == trial.trial_id, arms.c.reservation_id == reservation_id)
+            .values(arm=given.value)
+        )
+        work.commit()
+
+
+@pytest.mark.parametrize("lost", Arm)
+def test_a_trial_whose_arms_were_lost_on_the_way_tells_it_once_and_promotes_nothing_by_itself(
+    contest_on_either: World, lost: Arm
+) -> None:
+    world = contest_on_either
+    foretell(world, v1=BLIND, v2=GOOD)
+    trial = world.challenge("2", on=TRAINED, policy=policy())
+    world.look(day(1))  # deals what is open
+    world.look(day(BURN_IN - 2))
+    assert world.messages(TrialDoubted.topic) == []
+    delete_arms(world, trial, lost, until=BURN_IN - 2)
+
+    looked = world.look(day(BURN_IN - 1)).trial
+    assert looked is not None and looked.state is TrialState.RUNNING
+    found = looked.reasons[1]
+    assert found.startswith("arms do not have their sizes: of ") and "bookings compared" in found
+    world.look(day(BURN_IN - 1))
+    [mail] = world.messages(TrialDoubted.topic)
+    assert (mail.payload["doubt"], mail.payload["reasons"]) == ("arms", [found])
+
+    # Later bookings, dealt as they should be, do not make it undone.
+    asked = world.look(day(BURN_IN)).trial
+    assert asked is not None and asked.state is TrialState.AWAITING
+    assert asked.reasons[-1].startswith("promotions need a person: arms do not have their sizes")
+    assert world.standing().champion == "1"
+    # It is told where people look, and a person may still say yes.
+    assert asked.reasons == world.status().trial.reasons == world.explain("2", day(BURN_IN)).trials[0].reasons  # type: ignore[union-attr]
+    assert world.answer(asked, approve=True, as_of=day(BURN_IN)).takeover is not None
+    assert len(world.messages(TrialDoubted.topic)) == 1
+
+
+def test_a_booking_in_another_arm_than_its_ids_is_found_by_itself(contest: World) -> None:
+    foretell(contest, v1=BLIND, v2=GOOD)
+    trial = contest.challenge("2", on=TRAINED, policy=policy())
+    contest.look(day(2))
+    one, dealt = next(iter(contest.arms(trial).items()))
+    deal_anew(contest, trial, one, next(a for a in Arm if a is not dealt))
+    looked = contest.look(day(3)).trial
+    assert looked is not None
+    assert looked.reasons[1] == f"1 of {len(contest.arms(trial)):,} bookings are in another arm than their ids'"
+    assert contest.messages(TrialDoubted.topic)[0].payload["doubt"] == "arms"
 
 
 def test_a_share_of_nothing_is_a_shadow_trial_that_may_promote(contest: World) -> None:
