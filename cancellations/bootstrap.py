@@ -60,6 +60,7 @@ from cancellations.sources.writing import write
 from cancellations.store import Database as Database
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.exports import TableExports
+from cancellations.usecases import adopt as adopt_
 from cancellations.usecases import calibrate as calibrate_
 from cancellations.usecases import check as check_
 from cancellations.usecases import compare as compare_
@@ -436,12 +437,12 @@ class App:
     def reconcile(self, patience: timedelta | None = None) -> reconcile_.Reconciled:
         return reconcile_.reconcile(
             self.store,
-            self.registry,
             doorbell=self.doorbell,
             patience=timedelta(seconds=self.settings.retrain.patience_seconds) if patience is None else patience,
             overdue=timedelta(minutes=self.settings.retrain.overdue_minutes),
             max_attempts=self.settings.retrain.max_attempts,
             clock=clock,
+            settle_aliases=lambda: adopt_.settle_aliases(self.house, self.settings.aliases),
         )
 
     @property

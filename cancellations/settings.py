@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cancellations.domain.aliases import AliasPolicy
 from cancellations.domain.calibration import CalibrationPolicy
 from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.digest import WEEKDAYS
@@ -262,6 +263,9 @@ class Settings(BaseSettings):
     as_of: date | None = Field(None, description="the day that counts as today; empty = the calendar's")
     mapping: Path | None = Field(
         None, description="what the columns of a file mean, when none is named; empty = mapping.toml beside the file"
+    )
+    aliases: AliasPolicy = Field(
+        AliasPolicy.UNDO, description="an alias champion that somebody has moved in MLflow: undo | adopt"
     )
     watch: Path | None = Field(None, description="folder whose files the ingest flow loads when it is given none")
 

@@ -218,6 +218,24 @@ class ChampionChanged(Fact):
 
 
 @dataclass(frozen=True)
+class AliasMoved(Fact):
+    """Somebody has moved an alias in the registry, and it was put back; told once for each place in an epoch.
+
+    From `placed`, where we had it, to `found`; None is nobody.
+    """
+
+    topic: ClassVar[str] = "cancellations.alias.moved"
+    about: ClassVar[tuple[str, str]] = ("alias", "alias")
+    identified_by: ClassVar[tuple[str, ...]] = ("alias", "found", "epoch")
+    alias: str
+    placed: str | None
+    found: str | None
+    epoch: int
+    seen_at: datetime
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ApprovalNeeded(Fact):
     """A trial found its challenger better, and a person is asked; no answer by `until` means no."""
 
@@ -347,6 +365,7 @@ FACTS: tuple[type[Fact], ...] = (
     RetrainFailed,
     RetrainOverdue,
     ChampionChanged,
+    AliasMoved,
     ApprovalNeeded,
     TrialDoubted,
     TrialEnded,

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.digest import Asked, BrokenDay, Champion, Look, Mailed, Tried
 from cancellations.domain.events import (
+    AliasMoved,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -179,6 +180,21 @@ def _stories() -> Mapping[str, Story]:
             ),
             None,
             replace(probation, evidence=(), decided_on=None, reasons=(str(guarded),)),
+        ),
+        "alias-moved": (
+            AliasMoved(
+                "champion",
+                "3",
+                "5",
+                11,
+                SAID_AT,
+                (
+                    "alias 'champion' was moved from version 3 to version 5 in MLflow",
+                    "put back: the ledger says who serves",
+                ),
+            ),
+            None,
+            None,
         ),
         "promoted-by-hand": (
             ChampionChanged("4", "3", 10, ENDED, Change.PROMOTED.value, "a new price list", "Ada"),

@@ -15,7 +15,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from cancellations.domain.aliases import CHAMPION
 from cancellations.domain.events import (
+    AliasMoved,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -553,6 +555,39 @@ def _recalibrated(story: Story) -> Words:
     )
 
 
+def _alias_moved(story: Story) -> Words:
+    fact = story.fact
+    placed, found = (_holder(fact[name]) for name in ("placed", "found"))
+    adopt = "CANCELLATIONS_ALIASES=adopt makes its version champion instead, on the record and on probation"
+    steps = [STATUS]
+    if fact["found"] is not None and fact["alias"] == CHAMPION:
+        steps.insert(0, _promote(fact["found"], f"makes {found} champion, proven and on the record"))
+    return Words(
+        Tone.ATTENTION,
+        f"Alias {fact['alias']} was moved in MLflow from {placed} to {found}, and put back",
+        f"Somebody, or a program, has moved the alias {fact['alias']} in MLflow from {placed} to {found}; it was"
+        f" noticed at {instant(fact['seen_at'])}, and put back.",
+        (
+            ("Why", _sentence(fact["reasons"][-1])),
+            (
+                "How much it matters",
+                "What the hotel is served follows the ledger, and did not change. Whoever reads the alias in MLflow"
+                " had the other version meanwhile.",
+            ),
+            (
+                "What the system did",
+                f"It wrote it down and moved the alias back. MLflow does not say who it was. {_sentence(adopt)}"
+                " This is told once until the next change of champion or challenger, however often it happens.",
+            ),
+        ),
+        tuple(steps),
+    )
+
+
+def _holder(number: object) -> str:
+    return "nobody" if number is None else version(number)
+
+
 def _approval(story: Story) -> Words:
     number, until = story.fact["version"], instant(story.fact["until"])
     new, champion = version(number), version(story.fact["champion"])
@@ -899,6 +934,7 @@ WORDING: dict[str, Callable[[Story], Words]] = {
     RetrainFailed.topic: _failed,
     RetrainOverdue.topic: _overdue,
     ChampionChanged.topic: _changed,
+    AliasMoved.topic: _alias_moved,
     ApprovalNeeded.topic: _approval,
     TrialDoubted.topic: _doubted,
     TrialEnded.topic: _ended,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from cancellations.domain.aliases import AliasMove, Placement
 from cancellations.domain.calibration import Calibration
 from cancellations.domain.checks import DayCheck, Hold, HoldState, Past
 from cancellations.domain.comparison import Arm
@@ -516,6 +517,32 @@ class UnitOfWork(Protocol):
         ...
 
     def ledger(self) -> list[LedgerRow]:
+        """Oldest first."""
+        ...
+
+    # the registry's aliases
+    def placements(self) -> list[Placement]:
+        """The placement of aliases that was finished last, and those that were not."""
+        ...
+
+    def begin_placement(self, epoch: int, now: datetime) -> int:
+        """Its number."""
+        ...
+
+    def finish_placement(self, number: int, now: datetime) -> None:
+        """Aliases are where the placement's epoch has them. Older ones are forgotten; of those that were not
+        finished the ones that nobody can be at any more."""
+        ...
+
+    def drop_placement(self, number: int) -> None:
+        """It has moved nothing, and will not."""
+        ...
+
+    def add_alias_move(self, move: AliasMove) -> None:
+        """The same move again in the same epoch is counted."""
+        ...
+
+    def alias_moves(self) -> list[AliasMove]:
         """Oldest first."""
         ...
 

@@ -382,6 +382,31 @@ ledger = Table(
     Column("recorded_at", Instant, nullable=False),
 )
 
+# Each time that we put the registry's aliases where an epoch has them: begun, and the how manieth that was finished.
+placements = Table(
+    "placements",
+    metadata,
+    _number(),
+    Column("model", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("begun_at", Instant, nullable=False),
+    Column("finished", Integer),
+)
+
+# Aliases that somebody else has moved, once for each place in an epoch; `found` is empty where one was taken away.
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("alias", Text, primary_key=True),
+    Column("found", Text, primary_key=True),
+    Column("placed", Text),
+    Column("reason", Text, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("times", Integer, nullable=False),
+)
+
 # --- trials, and what is served -------------------------------------------------------------------
 
 # As text, so that SQLite sees in a query that the index on it may be used.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from cancellations.domain.aliases import AliasMove
 from cancellations.domain.guards import GuardFinding
 from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial, recalibrated_from
 from cancellations.domain.retraining import RetrainRequest
@@ -23,6 +24,7 @@ class Explanation:
     first; `ledger` the rows with which it came or went, `served` the open bookings that are served its
     score now, `role` what it is today, in words. `recalibrates`: the trained version whose log odds it shifts.
     `guards`: what they found in its probations, by the probation's id.
+    `alias_moves`: when somebody else moved one of the registry's aliases from it, or to it.
     """
 
     record: VersionRecord
@@ -35,6 +37,7 @@ class Explanation:
     served: int
     recalibrates: str | None = None
     guards: Mapping[str, tuple[GuardFinding, ...]] = field(default_factory=dict)
+    alias_moves: tuple[AliasMove, ...] = ()
 
     def decided(self, name: str) -> StoredDecision:
         """The decision of a report id, or of a window by its last day (YYYY-MM-DD); raises `BadInput` for neither."""
@@ -63,6 +66,7 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         trials = tuple(t for t in work.trials() if version in (t.champion, t.rival))
         decisions = tuple(reversed(work.decisions(version)))
         ledger = work.ledger()
+        moves = tuple(m for m in work.alias_moves() if version in (m.placed, m.found))
         served = int((work.served(as_of)["model_version"] == version).sum())
         standing, running = work.standing(), work.open_trial()
         guards = guards_of(work, trials)
@@ -77,6 +81,7 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         served=served,
         recalibrates=recalibrated_from(ledger).get(version),
         guards=guards,
+        alias_moves=moves,
     )
 
 
@@ -112,17 +117,16 @@ def _rows_of(version: str, ledger: list[LedgerRow]) -> tuple[LedgerRow, ...]:
 
 @dataclass(frozen=True)
 class History:
-    """Every change of champion or challenger, and every trial and probation; oldest first.
-
-    `guards`: what they found in a probation, by its id.
-    """
+    """Every change of champion or challenger, every trial and probation, and the aliases that somebody else has
+    moved; oldest first. `guards`: what they found in a probation, by its id."""
 
     ledger: tuple[LedgerRow, ...]
     trials: tuple[Trial, ...]
+    alias_moves: tuple[AliasMove, ...] = ()
     guards: Mapping[str, tuple[GuardFinding, ...]] = field(default_factory=dict)
 
 
 def history(store: Store) -> History:
     with store.begin() as work:
         trials = tuple(work.trials())
-        return History(tuple(work.ledger()), trials, guards_of(work, trials))
+        return History(tuple(work.ledger()), trials, tuple(work.alias_moves()), guards_of(work, trials))

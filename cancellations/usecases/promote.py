@@ -258,7 +258,7 @@ def _check(house: House, version: str, previous: str, change: Change, standing: 
     problems: list[str] = []
     alias = None
     try:
-        project_aliases(house.store, house.registry)
+        project_aliases(house.store, house.registry, house.clock)
         alias = house.registry.aliases().get("champion")
     except CancellationsError as error:
         problems.append(f"MLflow's aliases are not moved yet, reconcile will: {error}")

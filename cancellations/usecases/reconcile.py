@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from cancellations.domain.events import RetrainOverdue
 from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import CancellationsError
-from cancellations.ports import Doorbell, Registry, Store, UnitOfWork
-from cancellations.usecases.aliases import project_aliases
+from cancellations.ports import Doorbell, Store, UnitOfWork
 from cancellations.usecases.retrain import LEASE, fail
 
 
@@ -28,13 +27,13 @@ class Reconciled:
 
 def reconcile(
     store: Store,
-    registry: Registry,
     *,
     doorbell: Doorbell | None,
     patience: timedelta,
     overdue: timedelta,
     max_attempts: int,
     clock: Callable[[], datetime],
+    settle_aliases: Callable[[], list[str]],
 ) -> Reconciled:
     """Looks at every request that has not ended, then at the aliases. Safe to run at any time.
 
@@ -48,7 +47,7 @@ def reconcile(
     recovered, failed = _recover(store, max_attempts, clock())
     started, problems = _start(store, doorbell, patience, clock())
     late = _tell_overdue(store, overdue, max_attempts, clock())
-    aliases = project_aliases(store, registry)
+    aliases = settle_aliases()
     return Reconciled(tuple(started), tuple(recovered), tuple(failed), tuple(late), tuple(aliases), tuple(problems))
 
 

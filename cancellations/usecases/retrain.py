@@ -84,7 +84,7 @@ def retrain(
         _give_up(request, token, error, store, policy, clock())
         raise
     if done.state is RequestState.CANDIDATE:
-        project_aliases(store, registry)
+        project_aliases(store, registry, clock)
     return done
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from cancellations.domain.aliases import AliasMove
 from cancellations.domain.checks import Hold, HoldState
 from cancellations.domain.guards import GuardFinding
 from cancellations.domain.promotion import LedgerRow, Standing, Trial
@@ -35,6 +36,7 @@ class Status:
     quarantined: dict[str, int]  # rows that wait, by source
     guards: tuple[GuardFinding, ...]  # of the probation that runs; empty while they have not looked
     held: tuple[Hold, ...]  # days whose bookings are held back from scoring
+    alias_moves: tuple[AliasMove, ...]  # by somebody else, since the last change of champion or challenger
     disagreements: tuple[str, ...] | None
     registry_problem: str | None = None
 
@@ -64,6 +66,7 @@ def status(store: Store, registry: Registry, as_of: date) -> Status:
             quarantined=work.quarantine_counts(),
             guards=(work.guards(running.trial_id) or ()) if running is not None else (),
             held=tuple(work.holds(HoldState.HELD)),
+            alias_moves=tuple(move for move in work.alias_moves() if move.epoch == standing.epoch),
             disagreements=None,
         )
     try:

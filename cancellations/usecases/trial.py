@@ -377,7 +377,7 @@ def _end(
         work.commit()
     if trial.kind is Kind.TRIAL:
         try:
-            project_aliases(house.store, house.registry)
+            project_aliases(house.store, house.registry, house.clock)
         except CancellationsError as error:
             return Looked(ended, problems=(f"MLflow's aliases are not moved yet, reconcile will: {error}",))
     return Looked(ended)

@@ -12,6 +12,7 @@ from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json
 from deployments.commands.words import (
     LAST_DECISIONS,
     TROUBLE,
+    alias_moved,
     course,
     decision_in_brief,
     figures,
@@ -21,7 +22,7 @@ from deployments.commands.words import (
     tell_history,
     tell_hold,
 )
-from deployments.console import Voice, print_json
+from deployments.console import LABEL, WIDTH, Voice, print_json, wrapped
 
 if TYPE_CHECKING:
     from cancellations.settings import Settings
@@ -151,3 +152,5 @@ def _tell_status(found: Status, settings: Settings, voice: Voice) -> None:
             voice.fact("aliases", f"DISAGREE: {sentence}", style=TROUBLE)
     else:
         voice.fact("aliases", f"agree with the ledger (epoch {found.standing.epoch})")
+    for move in found.alias_moves:
+        voice.fact("", *wrapped(alias_moved(move), width=WIDTH - LABEL))

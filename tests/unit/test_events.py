@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cancellations.domain.digest import Champion
 from cancellations.domain.events import (
     FACTS,
+    AliasMoved,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -51,6 +52,7 @@ EXAMPLES: tuple[Fact, ...] = (
     RetrainFailed("request-7", None, END, REASONS),
     RetrainOverdue("request-7", "1", END, NOW, 64, REASONS),
     ChampionChanged("2", "1", 5, END, "promoted", "better", "the trial", "trial-2-4", REASONS),
+    AliasMoved("champion", "1", "2", 5, NOW, REASONS),
     ApprovalNeeded("trial-2-4", "1", "2", END, NOW, REASONS),
     TrialDoubted("trial-2-4", "trial", "arms", "1", "2", END, REASONS),
     TrialEnded("trial-2-4", "trial", "rejected", "1", "2", END, REASONS),
@@ -69,6 +71,7 @@ SUBJECTS = {
     RetrainFailed: ("request", "request-7"),
     RetrainOverdue: ("request", "request-7"),
     ChampionChanged: ("champion", "2"),
+    AliasMoved: ("alias", "champion"),
     ApprovalNeeded: ("trial", "trial-2-4"),
     TrialDoubted: ("trial", "trial-2-4"),
     TrialEnded: ("trial", "trial-2-4"),
@@ -88,6 +91,7 @@ WAYS = {
     RetrainFailed: BY_MAIL,
     RetrainOverdue: BY_MAIL,
     ChampionChanged: BY_BOTH,
+    AliasMoved: BY_MAIL,
     ApprovalNeeded: BY_MAIL,
     TrialDoubted: BY_MAIL,
     TrialEnded: BY_MAIL,
@@ -164,12 +168,13 @@ def test_whatever_differs_makes_another_fact_unless_it_is_named_by_less(fact: Fa
         assert seen.isdisjoint(changed) is (by_all or field.name in fact.identified_by), field.name
 
 
-def test_a_morning_a_week_a_silence_a_request_and_a_doubt_have_one_mail_whatever_is_computed_anew() -> None:
-    named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue, TrialDoubted}
+def test_what_is_told_once_has_one_mail_whatever_is_computed_anew() -> None:
+    named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue, TrialDoubted, AliasMoved}
     assert {fact for fact in FACTS if fact.identified_by} == named
     assert DigestPublished.identified_by == ("until", "environment")
     assert RetrainOverdue.identified_by == ("request_id",)
     assert SourceSilent.identified_by == ("since",)
+    assert AliasMoved.identified_by == ("alias", "found", "epoch")
     assert TrialDoubted.identified_by == ("trial_id", "doubt")
     assert OutlookPublished.identified_by == ("as_of", "environment")
 

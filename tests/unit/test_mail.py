@@ -20,6 +20,7 @@ from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.events import (
     FACTS,
     OWNERS_MAILS,
+    AliasMoved,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -86,8 +87,9 @@ FACT_EXAMPLES: tuple[Fact, ...] = (
         "request-7", "1", END, NOW, 64, ("no worker has taken it since 2016-05-30 06:00 UTC", "attempt 1: x")
     ),
     TrialDoubted("trial-2-2", "trial", "arms", "1", "2", END, ("arms do not have their sizes",)),
+    AliasMoved("champion", "1", "2", 3, NOW, ("alias 'champion' was moved", "put back: the ledger says who serves")),
 )
-PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN, SILENT, LATE, DOUBTED = FACT_EXAMPLES[5:]
+PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN, SILENT, LATE, DOUBTED, MOVED = FACT_EXAMPLES[5:]
 BY_HAND = ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "new price list.", "Ada")
 BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better", "the probation", "p-2-3", REASONS)
 SHIFTED = ChampionChanged(

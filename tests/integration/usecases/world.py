@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from once import Once
 
+from cancellations.domain.aliases import AliasPolicy
 from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
@@ -54,6 +55,7 @@ from cancellations.registry import MlflowRegistry
 from cancellations.sources.simulator import Simulator
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.tables import arms
+from cancellations.usecases.adopt import settle_aliases
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.deliver import Delivered, deliver
 from cancellations.usecases.digest import Digested, digest
@@ -415,15 +417,22 @@ class World:
             clock=self.clock,
         )
 
-    def reconcile(self, *, doorbell: bool = True, registry: Registry | None = None) -> Reconciled:
+    def reconcile(
+        self,
+        *,
+        doorbell: bool = True,
+        aliases: AliasPolicy = AliasPolicy.UNDO,
+        max_attempts: int = POLICY.max_attempts,
+        **instead: Any,
+    ) -> Reconciled:
         return reconcile(
-            self.store,
-            registry or self.registry,
+            instead.get("store", self.store),
             doorbell=self.orchestrator if doorbell else None,
             patience=PATIENCE,
             overdue=OVERDUE,
-            max_attempts=POLICY.max_attempts,
+            max_attempts=max_attempts,
             clock=self.clock,
+            settle_aliases=lambda: settle_aliases(self.house(**instead), aliases),
         )
 
     def status(self, registry: Registry | None = None, as_of: date = SECOND) -> Status:
@@ -490,7 +499,7 @@ class World:
             trial = open_trial(after, trained, on, record.request_id, policy or self.trial_policy)
             work.add_trial(trial, now)
             work.commit()
-        project_aliases(self.store, self.registry)
+        project_aliases(self.store, self.registry, self.clock)
         return trial
 
     # --- what stands in the store -----------------------------------------------------------------
