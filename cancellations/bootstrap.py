@@ -279,6 +279,7 @@ class App:
             across=across,
             on_chunk=on_chunk,
             checks=self.settings.checks,
+            hold_out=self.settings.actions.hold_out,
         )
 
     def score_partition(self, partition: score_.Partition) -> int:
@@ -456,6 +457,7 @@ class App:
             clock=clock,
             checks=self.settings.checks,
             guards=self.settings.guards,
+            actions=self.settings.actions,
         )
 
     def guard(self, *, until: date) -> guard_.Guarded:

@@ -21,6 +21,7 @@ from cancellations.domain.digest import WEEKDAYS
 from cancellations.domain.events import OWNERS_MAILS, PREFIX, WEEKLY_MAILS, DigestPublished
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.guards import GuardPolicy
+from cancellations.domain.hold_out import ActionPolicy
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import TrialPolicy
@@ -273,6 +274,7 @@ class Settings(BaseSettings):
     retrain_policy: RetrainPolicy = RetrainPolicy()
     gate: GatePolicy = GatePolicy()
     trial: TrialPolicy = TrialPolicy()
+    actions: ActionPolicy = ActionPolicy()
     quarantine: Quarantine = Quarantine()
     checks: CheckPolicy = CheckPolicy()
     guards: GuardPolicy = GuardPolicy()

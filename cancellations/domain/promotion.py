@@ -286,14 +286,17 @@ class Doubt(StrEnum):
     """Why what a trial reads must not promote by itself: something is wrong with its bookings, not with a version."""
 
     ARMS = "arms"  # they are not as large, or not dealt, as they were meant to be
+    NO_HOLD_OUT = "no hold-out"  # somebody acts upon scores, and no booking is left alone
+    BROKEN = "broken hold-out"  # bookings that were to be left alone were acted upon
 
 
 @dataclass(frozen=True)
 class Doubted:
-    """A doubt, and the sentence that tells what was found."""
+    """A doubt, and the sentence that tells what was found; `blocks` promotions, or is told alone."""
 
     doubt: Doubt
     found: str
+    blocks: bool = True
 
 
 @dataclass(frozen=True)
@@ -307,12 +310,12 @@ class Ruling:
 def rule_on(trial: Trial, reading: Reading, today: date, held: str | None, doubts: Sequence[Doubted] = ()) -> Ruling:
     """What a reading means for a running trial. Pure: same input, same ruling.
 
-    `held`: why promotions need a person for now (after a rollback), None when they don't; with `doubts` they need one
-    too. Rolling back never does.
+    `held`: why promotions need a person for now (after a rollback), None when they don't; with `doubts` that
+    block they need one too. Rolling back never does.
     """
     told = (_told(trial, reading), *(doubted.found for doubted in doubts))
-    if held is None and doubts:
-        held = doubts[0].found
+    if held is None:
+        held = next((doubted.found for doubted in doubts if doubted.blocks), None)
     if reading.finding is Finding.RIVAL:
         if trial.kind is Kind.PROBATION:
             return Ruling(TrialState.ROLLED_BACK, (*told, f"its predecessor {trial.rival} is better"))

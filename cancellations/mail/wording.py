@@ -656,6 +656,21 @@ DOUBTS: Mapping[str, Advice] = {
         "Was a part of the scores, arms or bookings deleted or filtered by hand? Does one of the versions fail on a"
         " kind of booking? Has CANCELLATIONS_TRIAL__SERVE_SHARE, or the program, changed in the middle of the trial?",
     ),
+    Doubt.NO_HOLD_OUT: Advice(
+        "scores are acted upon, and no booking is left alone",
+        "Acting on a score changes its label: a guest who is called, and then comes, makes a score look wrong that was"
+        " right. Bookings with an action on record are left out; what remains is a selection of those that nobody"
+        " worried about.",
+        "Set CANCELLATIONS_ACTIONS__HOLD_OUT to a share of bookings, 0.2 say, that staff leave alone: the column"
+        " hold_out of the scores marks them (docs/actions.md).",
+    ),
+    Doubt.BROKEN: Advice(
+        "held-out bookings were acted upon",
+        "The hold-out tells what becomes of bookings that nobody acts upon. Those that were acted upon all the same are"
+        " left out; where staff chose them by more than the score, the others are no fair sample any more.",
+        "Do staff see the column hold_out, and leave these bookings alone? Does the feed tell actions of the right"
+        " bookings?",
+    ),
 }
 
 

@@ -395,7 +395,43 @@ class UnitOfWork(Protocol):
     def served(self, as_of: date) -> pd.DataFrame:
         """What is served of each booking open on a day: `reservation_id`, the columns of
         `domain.reservation.GROUP`, `deposit_type`, `price`, `probability`, `model_version`, `arm` (missing
-        outside of trials), `epoch`, `served_at`."""
+        outside of trials), `epoch`, `served_at`, `hold_out` (bool: nobody acts upon it)."""
+        ...
+
+    # actions, and the bookings that are held out from them
+    def record_actions(self, actions: pd.DataFrame, load: int | None = None) -> int:
+        """Writes `reservation_id`, `action_taken`, `acted_on`, in place of what was told of a booking before; returns
+        how many rows are new or different."""
+        ...
+
+    def first_action(self, known_until: date) -> date | None:
+        """The first day on which somebody acted upon a booking, of those up to `known_until`."""
+        ...
+
+    def actions_on_record(self, known_until: date) -> int:
+        """Bookings that somebody had acted upon by a day."""
+        ...
+
+    def acted(self, reservation_ids: pd.Series, known_until: date) -> np.ndarray:
+        """Which of the bookings somebody had acted upon by a day, bool, one for each id."""
+        ...
+
+    def held_out(self, reservation_ids: pd.Series) -> np.ndarray:
+        """Which of the bookings were dealt into the hold-out, bool, one for each id."""
+        ...
+
+    def has_hold_out(self, until: date) -> bool:
+        """Whether any booking had been dealt into it by a day."""
+        ...
+
+    def undealt(self, as_of: date) -> pd.DataFrame:
+        """Bookings open on a day that were not dealt yet, in or out: `reservation_id` and the columns of
+        `domain.reservation.GROUP`."""
+        ...
+
+    def deal(self, reservation_ids: pd.Series, held_out: np.ndarray, as_of: date) -> int:
+        """Writes which bookings are held out (bool, one for each id); those that were dealt before stay as they are.
+        Returns how many were new."""
         ...
 
     # monitor

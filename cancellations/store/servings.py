@@ -110,6 +110,7 @@ class Servings(BulkTransaction, Ledger, Trials):
             score.arm,
             score.epoch,
             score.served_at,
+            score.hold_out,
         ]
         query = (
             select(*raw(columns))

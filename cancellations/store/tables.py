@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -125,6 +126,29 @@ outcome_corrections = Table(
     Column("known_on", Date, nullable=False),
     Column("load", Integer),
 )
+
+# What somebody did about a booking because of its score; as its source tells it now.
+actions = Table(
+    "actions",
+    metadata,
+    Column("reservation_id", Identifier, primary_key=True),
+    Column("action_taken", Text, nullable=False),
+    Column("acted_on", Date),
+    Column("load", Integer),
+    Index(None, "acted_on"),
+)
+
+# Whether a booking is held out from actions, as it was dealt with the first score that it was served.
+hold_outs = Table(
+    "hold_outs",
+    metadata,
+    Column("reservation_id", Identifier, ForeignKey("reservations.reservation_id"), primary_key=True),
+    Column("held_out", Boolean, nullable=False),
+    Column("dealt_on", Date, nullable=False),
+    Index(None, "held_out", "dealt_on"),
+)
+# The same on its way through a temporary table, which knows numbers and texts.
+DEALT: Column[int] = Column("held_out", Integer)
 
 # `domain.features.tally` of all bookings, kept up in the transaction that writes them.
 tallies = Table(
@@ -484,6 +508,7 @@ scores = Table(
     Column("arm", Text),
     Column("epoch", Integer),
     Column("served_at", Instant),
+    Column("hold_out", Boolean),
 )
 
 # --- outbox ---------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from cancellations.domain.reservation import group_keys
 from cancellations.errors import BadInput, NotEnoughData
 from cancellations.ports import Evaluator, Pictures, Registry, Store, VersionRecord
 from cancellations.usecases.point_in_time import as_scored
+from cancellations.usecases.untouched import untouched_of
 
 # A mean log loss of fewer moves by more than versions of one family differ.
 LEAST_ROWS = 100
@@ -132,6 +133,7 @@ def compare(
         unseen = np.logical_and(*(record.unseen(matured, rule) for record in records))
         # Nor may the shift of a recalibrated one have seen them.
         unseen &= (matured["matured_on"] > pd.Timestamp(max(r.known_until for r in records))).to_numpy()
+        unseen &= untouched_of(work, matured, rule, as_of).rows
         rows = matured[unseen].reset_index(drop=True)
         _require_enough(rows, len(matured), records, as_of, days)
         features = as_scored(work, rows, rule)

@@ -24,6 +24,7 @@ from cancellations.usecases.training import (
     make_candidate,
     run_backtest,
 )
+from cancellations.usecases.untouched import untouched_of
 
 LEASE = "retrain"
 
@@ -163,7 +164,12 @@ def _train(
         recipes = competing(policy, champion)
         if not any(recipe.labels.stepwise for recipe in recipes.values()):
             history = history[labels.maturity(history, rule) <= pd.Timestamp(request.as_of)].reset_index(drop=True)
+        clean = untouched_of(work, history, rule, request.as_of)
+        history = history[clean.rows].reset_index(drop=True)
         bookings = Bookings(history, as_scored(work, history, rule), rule)
+    if (left_out := clean.told()) is not None:
+        say(left_out)
+        request = replace(request, detail=(*request.detail, left_out))
     say(f"{int(bookings.matured_by(request.as_of).sum()):,} bookings had matured by {request.as_of}")
 
     backtest = run_backtest(bookings, recipes, champion, registry, tools, request.as_of, policy, still_ours)

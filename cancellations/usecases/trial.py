@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+import numpy as np
 import pandas as pd
 
 from cancellations.domain import labels
 from cancellations.domain.comparison import Arm, Reading, arm, daily_gains, read
 from cancellations.domain.events import ApprovalNeeded, TrialDoubted, TrialEnded
 from cancellations.domain.guards import GuardFinding
+from cancellations.domain.hold_out import Untouched
 from cancellations.domain.promotion import (
     Change,
     Doubt,
@@ -32,6 +34,7 @@ from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.guard import guard
 from cancellations.usecases.promote import House, Takeover, take_over
 from cancellations.usecases.score import Scored, score
+from cancellations.usecases.untouched import untouched_of
 
 # Outcomes of a trial's last day are waited for as long as this; then it ends without them.
 FEED_GRACE = timedelta(days=7)
@@ -87,7 +90,7 @@ def look(house: House, *, until: date, run: str | None = None) -> Looked:
         return Looked(guarded.trial, guarded.takeover, guards=guarded.findings)
     with house.store.begin() as work:
         compared = compare(work, trial, house.rule, until)
-        doubts = doubts_of(work, trial, compared, house.policy.arms_alpha, until)
+        doubts = doubts_of(work, trial, compared, house, until)
         fed, held = work.outcomes_until(until), work.promotions_held()
     _tell_doubts(house, trial, doubts, until)
     # The last day is over when its outcomes are in, unless the feed has stopped.
@@ -98,10 +101,11 @@ def look(house: House, *, until: date, run: str | None = None) -> Looked:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was read of a trial's cohort, and the ids of the bookings that it was read from."""
+    """What was read of a trial's cohort, the ids of the bookings that it was read from, and which were left out."""
 
     reading: Reading
     bookings: pd.Series
+    untouched: Untouched
 
 
 def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date) -> Compared:
@@ -114,7 +118,7 @@ def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date)
     fed = work.outcomes_until(until)
     last = min(until, trial.last_day, fed) if fed is not None else trial.cohort_after
     if last <= trial.cohort_after:
-        return Compared(read((), trial.sequence), pd.Series(dtype="str"))
+        return Compared(read((), trial.sequence), pd.Series(dtype="str"), Untouched(np.ones(0, dtype=bool)))
     ending = rule.maturing(trial.cohort_after, last)
     history = work.history(booked_until=last, known_until=until, ending=ending, only=labels.RULED_BY)
     for version in (trial.champion, trial.rival):
@@ -125,6 +129,8 @@ def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date)
     ours = work.predictions(trial.champion, cohort["reservation_id"])
     theirs = work.predictions(trial.rival, cohort["reservation_id"])
     both = cohort[cohort["reservation_id"].isin(ours.index.intersection(theirs.index))]
+    clean = untouched_of(work, both, rule, until)
+    both = both[clean.rows]
     ids = both["reservation_id"]
     days = daily_gains(
         both["matured_on"],
@@ -132,21 +138,38 @@ def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date)
         ours.reindex(ids).to_numpy(),
         theirs.reindex(ids).to_numpy(),
     )
-    return Compared(read(days, trial.sequence), ids)
+    return Compared(read(days, trial.sequence), ids, clean)
 
 
-def doubts_of(
-    work: UnitOfWork, trial: Trial, compared: Compared, arms_alpha: float, until: date
-) -> tuple[Doubted, ...]:
-    """Why what a trial has read must not promote by itself, each kind once."""
+def doubts_of(work: UnitOfWork, trial: Trial, compared: Compared, house: House, until: date) -> tuple[Doubted, ...]:
+    """Why what has been read must not promote by itself, each kind once."""
+    acted = _of_actions(compared.untouched, house.actions.broken_share)
     if trial.kind is not Kind.TRIAL:
-        return ()
-    wrong = _wrong_arms(work, trial, compared, arms_alpha)
+        return acted
+    wrong = _wrong_arms(work, trial, compared, house.policy.arms_alpha)
     if wrong:
-        return (Doubted(Doubt.ARMS, wrong[0]),)
+        return (Doubted(Doubt.ARMS, wrong[0]), *acted)
     # What was found once was found: bookings that come later, dealt as they should be, only thin it out.
     told = work.messages([message.id for message in _fact(trial, Doubt.ARMS, "", until).messages()])
-    return tuple(Doubted(Doubt.ARMS, str(entry.message.payload["reasons"][0])) for entry in told)
+    return (*(Doubted(Doubt.ARMS, str(entry.message.payload["reasons"][0])) for entry in told), *acted)
+
+
+def _of_actions(clean: Untouched, broken_share: float) -> tuple[Doubted, ...]:
+    """What actions upon scores have done to the cohort."""
+    if clean.since is None or not clean.acted + clean.later + clean.left_out:
+        return ()
+    if not clean.held_out:
+        found = (
+            f"actions upon scores are on record since {clean.since}, and no booking is held out from them:"
+            f" {clean.acted:,} that were acted upon are left out, and what is left of {clean.acted + clean.later:,} is"
+            " a selection"
+        )
+        return (Doubted(Doubt.NO_HOLD_OUT, found),)
+    if clean.broken:
+        whole = clean.broken + clean.later
+        found = f"{clean.broken:,} of {whole:,} bookings that were held out were acted upon all the same: left out"
+        return (Doubted(Doubt.BROKEN, found, blocks=clean.broken > broken_share * whole),)
+    return ()
 
 
 def _wrong_arms(work: UnitOfWork, trial: Trial, compared: Compared, alpha: float) -> tuple[str, ...]:
@@ -234,6 +257,7 @@ def _score(house: House, until: date) -> Scored:
         chunk_rows=house.chunk_rows,
         clock=house.clock,
         checks=house.checks,
+        hold_out=house.actions.hold_out,
     )
 
 

@@ -186,12 +186,13 @@ def test_whoever_moves_it_again_after_a_rollback_does_not_win_and_there_is_no_en
     assert settled.standing().champion == "2"
 
 
-def test_an_alias_that_was_taken_away_and_one_set_before_any_champion_are_no_promotions(
-    settled: World, loaded: World
-) -> None:
+def test_an_alias_that_was_taken_away_is_no_promotion(settled: World) -> None:
     settled.registry.set_alias("champion", None)
     assert settled.reconcile(aliases=ADOPT).aliases == ("alias 'champion' is nobody, the ledger says version 1",)
     assert settled.registry.aliases() == {"champion": "1"}
+
+
+def test_before_any_champion_there_is_nobody_to_promote_in_place_of(loaded: World) -> None:
     assert loaded.reconcile(aliases=ADOPT) == NOTHING
     assert loaded.standing() == Standing(None, None, 0)
 

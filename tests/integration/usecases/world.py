@@ -27,6 +27,7 @@ from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
 from cancellations.domain.features import FEATURES
 from cancellations.domain.gate import GatePolicy
+from cancellations.domain.hold_out import ActionPolicy
 from cancellations.domain.in_flight import InFlightPolicy, Slice
 from cancellations.domain.labels import Examples, LabelRule
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialPolicy, open_trial
@@ -300,6 +301,7 @@ class World:
     trainer: Trainer = field(default_factory=QuickTrainer)
     orchestrator: Orchestrator = field(default_factory=Orchestrator)
     trial_policy: TrialPolicy = POLICY.trial
+    actions: ActionPolicy = field(default_factory=ActionPolicy)
 
     def ingest(self, until: date, after: date | None = None, source: Source | None = None) -> LoadCounts:
         policy = LoadPolicy(labels=POLICY.labels)
@@ -330,6 +332,7 @@ class World:
             cut=cut,
             across=across,
             checks=checks,
+            hold_out=self.actions.hold_out,
         )
 
     def request(self, as_of: date, reason: str = "a person asks") -> RetrainRequest:
@@ -440,7 +443,8 @@ class World:
 
     def house(self, **instead: Any) -> House:
         adapters: dict[str, Any] = {"store": self.store, "registry": self.registry, "clock": self.clock}
-        return House(policy=self.trial_policy, rule=POLICY.labels, chunk_rows=50_000, **(adapters | instead))
+        adapters |= {"policy": self.trial_policy, "actions": self.actions}
+        return House(rule=POLICY.labels, chunk_rows=50_000, **(adapters | instead))
 
     def look(self, until: date, run: str | None = None, **instead: Any) -> Looked:
         return look(self.house(**instead), until=until, run=run)
