@@ -399,9 +399,8 @@ class UnitOfWork(Protocol):
         ...
 
     # actions, and the bookings that are held out from them
-    def record_actions(self, actions: pd.DataFrame, load: int | None = None) -> int:
-        """Writes `reservation_id`, `action_taken`, `acted_on`, in place of what was told of a booking before; returns
-        how many rows are new or different."""
+    def record_actions(self, actions: pd.DataFrame, load: int | None = None) -> Upserted:
+        """Writes `reservation_id`, `action_taken`, `acted_on`, in place of what was told of a booking before."""
         ...
 
     def first_action(self, known_until: date) -> date | None:

@@ -9,6 +9,7 @@ import pandas as pd
 from sqlalchemy import func, literal, select
 
 from cancellations.domain.reservation import ACTION_NAMES, GROUP, ActionTaken
+from cancellations.ports import Upserted
 from cancellations.store import tables
 from cancellations.store.bookings import open_on
 from cancellations.store.bulk import BulkTransaction, frame, raw
@@ -19,18 +20,23 @@ _ACTED = tables.actions.c.action_taken != ActionTaken.NONE.value
 class Actions(BulkTransaction):
     """The part of `ports.UnitOfWork` that knows actions and the hold-out."""
 
-    def record_actions(self, actions: pd.DataFrame, load: int | None = None) -> int:
+    def record_actions(self, actions: pd.DataFrame, load: int | None = None) -> Upserted:
         if actions.empty:
-            return 0
+            return Upserted(0, 0, 0)
         own, given = tables.actions.c, [tables.actions.c[name] for name in ACTION_NAMES]
-        with self._staged(given, actions[list(ACTION_NAMES)]) as staged:
+        # Nobody else writes between what is counted here and what is written.
+        self._lock_table(tables.actions)
+        known = self._by_id(given, actions["reservation_id"]).reindex(actions["reservation_id"])
+        told = actions.set_index("reservation_id")
+        there = known["action_taken"].notna()
+        same = there & (known["action_taken"] == told["action_taken"])
+        same &= (known["acted_on"] == told["acted_on"]) | (known["acted_on"].isna() & told["acted_on"].isna())
+        with self._staged(given, actions[~same.to_numpy()]) as staged:
             rows = select(*staged.columns, literal(load, own.load.type)).order_by(staged.c.reservation_id)
             new = self._insert(tables.actions).from_select([*ACTION_NAMES, "load"], rows.where(literal(value=True)))
-            told = {name: new.excluded[name] for name in (*ACTION_NAMES[1:], "load")}
-            different = own.action_taken.is_distinct_from(new.excluded.action_taken) | own.acted_on.is_distinct_from(
-                new.excluded.acted_on
-            )
-            return self._write(new.on_conflict_do_update(index_elements=["reservation_id"], set_=told, where=different))
+            set_ = {name: new.excluded[name] for name in (*ACTION_NAMES[1:], "load")}
+            self._write(new.on_conflict_do_update(index_elements=["reservation_id"], set_=set_))
+        return Upserted(int((~there).sum()), int(same.sum()), int((there & ~same).sum()))
 
     def first_action(self, known_until: date) -> date | None:
         acted_on = tables.actions.c.acted_on

@@ -76,10 +76,11 @@ class Disagreement:
 class SideBySide:
     """Two versions on the same `bookings`, of `groups` booking groups.
 
-    They matured `matured_from` to `matured_until`; `left_out` more did in the days that were asked for, and
-    one of the versions may have learnt from them. `gain`: log loss that the second saves per booking, maturity
-    days resampled, without bounds where they are fewer than 14; `apart`: mean absolute difference of the
-    probabilities. `parts` by number of bookings; `disagreements`: where the probabilities differ most.
+    They matured `matured_from` to `matured_until`; `left_out` more did in the days that were asked for, and one
+    of the versions may have learnt from them, or somebody acted upon them. `gain`: log loss that the second
+    saves per booking, maturity days resampled, without bounds where they are fewer than 14; `apart`: mean
+    absolute difference of the probabilities. `parts` by number of bookings; `disagreements`: where the
+    probabilities differ most.
     """
 
     first: Side

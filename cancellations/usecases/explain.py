@@ -18,6 +18,7 @@ from cancellations.ports import Store, StoredDecision, UnitOfWork, VersionRecord
 class Explanation:
     """Everything on record about one version, in the order in which it happened.
 
+    `why` it is champion, or which version is in its place, in a sentence from the ledger.
     `report` asked for it (None: a person did, or it is the first one), `request` was worked on,
     `record` is what was registered: MLflow run, data, figures. `trials` are those that it was part
     of, `decisions` what the monitor decided about it while it was champion, also "none", oldest window
@@ -29,6 +30,7 @@ class Explanation:
 
     record: VersionRecord
     role: str
+    why: str
     report: StoredDecision | None
     request: RetrainRequest | None
     trials: tuple[Trial, ...]
@@ -73,6 +75,7 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
     return Explanation(
         record=record,
         role=_role(version, standing, running, ledger),
+        why=_why(version, ledger),
         report=report,
         request=request,
         trials=trials,
@@ -102,6 +105,23 @@ def _role(version: str, standing: Standing, running: Trial | None, ledger: list[
     if version in {row.champion for row in ledger}:
         return "earlier champion"
     return "earlier challenger" if version in {row.challenger for row in ledger} else "registered, never stood"
+
+
+def _why(version: str, ledger: list[LedgerRow]) -> str:
+    """By which row the present champion came to be it, and in whose place."""
+    serving = [row for row in ledger if row.champion is not None]
+    if not serving:
+        return "nobody is champion yet"
+    champion = serving[-1].champion
+    came = serving[-1]
+    for row in reversed(serving):
+        if row.champion != champion:
+            break
+        came = row
+    before = [row.champion for row in serving if row.epoch < came.epoch]
+    place = f" in place of version {before[-1]}" if before else ""
+    subject = "it is champion" if champion == version else f"version {champion} is champion"
+    return f"{subject} since {came.as_of}{place}, {came.change} by {came.by} (epoch {came.epoch}): {came.reason}"
 
 
 def _rows_of(version: str, ledger: list[LedgerRow]) -> tuple[LedgerRow, ...]:

@@ -50,6 +50,7 @@ from cancellations.ports import (
     Store,
     Undated,
     UnitOfWork,
+    Upserted,
 )
 
 # Longer values are cut in quarantine; the source still has them.
@@ -586,11 +587,13 @@ def _apply(batch: Judged, end: int, load: Load, content: LoadContent, fate: Fate
     counts = load.counts
     with store.begin() as work:
         outcomes = work.record_outcomes(batch.outcomes, load.number)
-        if batch.actions is not None:
-            work.record_actions(batch.actions, load.number)
         done = outcomes
         if batch.reservations is not None:
             done = work.upsert_reservations(batch.reservations, load.number)
+        # Behind both, for everybody: two loads wait for each other instead of deadlocking.
+        acted = _act(work, batch, load.number)
+        if batch.reservations is None:
+            done = _together(outcomes, acted)
         fate(work, batch, now)
         counts = replace(
             counts,
@@ -607,6 +610,19 @@ def _apply(batch: Judged, end: int, load: Load, content: LoadContent, fate: Fate
             work.commit()
     with store.begin() as work:
         return work.load(load.number)
+
+
+def _act(work: UnitOfWork, batch: Judged, load: int) -> Upserted:
+    """Writes actions; returns what that did to the rows that tell no outcome beside, since a row counts once."""
+    if batch.actions is None:
+        return Upserted(0, 0, 0)
+    beside = batch.actions.index.isin(batch.outcomes.index)
+    work.record_actions(batch.actions[beside], load)
+    return work.record_actions(batch.actions[~beside], load)
+
+
+def _together(one: Upserted, other: Upserted) -> Upserted:
+    return Upserted(one.loaded + other.loaded, one.unchanged + other.unchanged, one.updated + other.updated)
 
 
 def _finish(load: Load, content: LoadContent, store: Store, now: datetime) -> Load:

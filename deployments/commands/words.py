@@ -142,6 +142,7 @@ def tell_explanation(found: Explanation, address: str | None, on: date, voice: V
     `shown` how many decisions about it are told, the last ones."""
     record = found.record
     voice.say(f"Version {record.version}: {found.role}", "bold")
+    voice.tell(found.why, "  ")
 
     voice.heading("Why it was asked for")
     _tell_wish(found, voice)

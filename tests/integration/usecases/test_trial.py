@@ -27,10 +27,10 @@ from contest import (
     maturing,
     policy,
 )
-from world import FIRST, NOW, POLICY, SECOND, CutOff, GivenMonitor, PowerCut, Table, World
+from world import FIRST, NOW, POLICY, SECOND, BrokenTrainer, CutOff, GivenMonitor, PowerCut, Table, World
 
 from cancellations.domain import features
-from cancellations.domain.comparison import Arm, arm
+from cancellations.domain.comparison import Arm, Day, arm, read
 from cancellations.domain.events import (
     ApprovalNeeded,
     ChallengerRegistered,
@@ -41,7 +41,7 @@ from cancellations.domain.events import (
     TrialEnded,
 )
 from cancellations.domain.labels import maturity
-from cancellations.domain.promotion import Change, Kind, Mode, Standing, Trial, TrialState
+from cancellations.domain.promotion import Change, Kind, Mode, Standing, Trial, TrialPolicy, TrialState
 from cancellations.domain.retraining import Action, RequestState, RetrainPolicy
 from cancellations.errors import BadInput, Refused, ServiceDown
 from cancellations.store.tables import arms, outcomes, predictions
@@ -104,6 +104,64 @@ def test_no_retrain_begins_while_a_trial_is_open_and_its_request_waits(challenge
     challenged.withdraw(SECOND)
     assert len(challenged.reconcile().started) == 2
     assert challenged.retrain(asked).state is RequestState.CANDIDATE
+
+
+# --- a newer challenger ---------------------------------------------------------------------------
+
+SOON = replace(POLICY, trial=TrialPolicy(replace_after_days=1))
+NEWER = SECOND + timedelta(days=1)
+
+
+@pytest.fixture
+def lost(challenged: World) -> World:
+    """Challenger 2 cannot win any more, but has not lost yet; outcomes of a day more are there."""
+    challenged.ingest(until=NEWER, after=SECOND)
+    trial = challenged.open_trial()
+    assert trial is not None
+    days = [Day(trial.cohort_after + timedelta(days=n + 1), 100, -1.5 + 3.0 * (-1) ** n) for n in range(20)]
+    with challenged.store.begin() as work:
+        work.update_trial(replace(trial, evidence=read(days, trial.sequence).steps), trial.state, NOW)
+        work.commit()
+    challenged.score(until=SECOND)
+    return challenged
+
+
+def test_a_person_s_newer_challenger_takes_the_place_of_one_that_cannot_win_any_more(lost: World) -> None:
+    assert set(lost.serving(SECOND)) == {"1", "2"}
+    done = lost.retrain(lost.request(NEWER), policy=SOON)
+    assert (done.state, done.version) == (RequestState.CANDIDATE, "3")
+    old, new = lost.trials()
+    assert old.state is TrialState.WITHDRAWN
+    assert old.reasons[-1] == (
+        f"challenger 3 takes its place: challenger 2 cannot win by {old.last_day} any more, and a challenger trained as"
+        f" of {NEWER} is 1 day newer"
+    )
+    assert (new.champion, new.rival, new.epoch, new.state) == ("1", "3", 3, TrialState.RUNNING)
+    assert lost.standing() == Standing("1", "3", 3)
+    assert [row.change for row in lost.ledger()][1:] == [Change.CHALLENGED] * 2
+    assert lost.registry.aliases() == {"champion": "1", "challenger": "3"}
+    assert set(lost.serving(NEWER)) == {"1"}  # until the new one has scored, nobody is served the old one
+    [mail] = lost.messages(TrialEnded.topic)
+    assert (mail.payload["state"], mail.payload["version"]) == ("withdrawn", "2")
+
+
+def test_by_the_defaults_it_must_be_four_weeks_newer_and_an_automatic_one_always_waits(lost: World) -> None:
+    before = everything(lost)
+    with pytest.raises(Refused, match=r"is 1 day newer than challenger 2, and 28 are needed\. To end it: .*withdraw"):
+        lost.retrain(lost.request(NEWER))
+    with pytest.raises(Refused, match=r"the trial of challenger 2 against champion 1 has not ended.* waits for it$"):
+        lost.retrain(lost.automatic(NEWER), policy=SOON)
+    assert everything(lost) == before
+
+
+def test_a_trial_that_ends_while_the_newer_one_is_trained_is_not_replaced(lost: World) -> None:
+    request = lost.request(NEWER)
+    trainer = BrokenTrainer(lambda: lost.standing().champion == "2" or lost.promote("2", NEWER))
+    with pytest.raises(Refused, match=r"the probation of champion 2 .* is there to take a promotion back"):
+        lost.retrain(request, policy=SOON, trainer=trainer)
+    assert lost.standing() == Standing("2", None, 3)
+    assert [t.state for t in lost.trials()] == [TrialState.PROMOTED, TrialState.RUNNING]
+    assert lost.stored(request).state is RequestState.WAITING
 
 
 def test_a_new_challenger_scores_every_open_booking_at_once_and_its_arm_is_served_its_score(trained: World) -> None:
