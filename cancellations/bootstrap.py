@@ -438,6 +438,7 @@ class App:
     def reconcile(self, patience: timedelta | None = None) -> reconcile_.Reconciled:
         return reconcile_.reconcile(
             self.store,
+            self.registry,
             doorbell=self.doorbell,
             patience=timedelta(seconds=self.settings.retrain.patience_seconds) if patience is None else patience,
             overdue=timedelta(minutes=self.settings.retrain.overdue_minutes),

@@ -430,6 +430,7 @@ class World:
     ) -> Reconciled:
         return reconcile(
             instead.get("store", self.store),
+            instead.get("registry", self.registry),
             doorbell=self.orchestrator if doorbell else None,
             patience=PATIENCE,
             overdue=OVERDUE,
