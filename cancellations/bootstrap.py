@@ -60,6 +60,7 @@ from cancellations.sources.writing import write
 from cancellations.store import Database as Database
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.exports import TableExports
+from cancellations.usecases import adopt as adopt_
 from cancellations.usecases import calibrate as calibrate_
 from cancellations.usecases import check as check_
 from cancellations.usecases import compare as compare_
@@ -278,6 +279,7 @@ class App:
             across=across,
             on_chunk=on_chunk,
             checks=self.settings.checks,
+            hold_out=self.settings.actions.hold_out,
         )
 
     def score_partition(self, partition: score_.Partition) -> int:
@@ -442,6 +444,7 @@ class App:
             overdue=timedelta(minutes=self.settings.retrain.overdue_minutes),
             max_attempts=self.settings.retrain.max_attempts,
             clock=clock,
+            settle_aliases=lambda: adopt_.settle_aliases(self.house, self.settings.aliases),
         )
 
     @property
@@ -455,6 +458,7 @@ class App:
             clock=clock,
             checks=self.settings.checks,
             guards=self.settings.guards,
+            actions=self.settings.actions,
         )
 
     def guard(self, *, until: date) -> guard_.Guarded:

@@ -14,12 +14,14 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cancellations.domain.aliases import AliasPolicy
 from cancellations.domain.calibration import CalibrationPolicy
 from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.digest import WEEKDAYS
 from cancellations.domain.events import OWNERS_MAILS, PREFIX, WEEKLY_MAILS, DigestPublished
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.guards import GuardPolicy
+from cancellations.domain.hold_out import ActionPolicy
 from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import TrialPolicy
@@ -263,12 +265,16 @@ class Settings(BaseSettings):
     mapping: Path | None = Field(
         None, description="what the columns of a file mean, when none is named; empty = mapping.toml beside the file"
     )
+    aliases: AliasPolicy = Field(
+        AliasPolicy.UNDO, description="an alias champion that somebody has moved in MLflow: undo | adopt"
+    )
     watch: Path | None = Field(None, description="folder whose files the ingest flow loads when it is given none")
 
     labels: LabelRule = LabelRule()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     gate: GatePolicy = GatePolicy()
     trial: TrialPolicy = TrialPolicy()
+    actions: ActionPolicy = ActionPolicy()
     quarantine: Quarantine = Quarantine()
     checks: CheckPolicy = CheckPolicy()
     guards: GuardPolicy = GuardPolicy()

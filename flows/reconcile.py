@@ -29,7 +29,7 @@ def reconcile(patience_seconds: float | None = None) -> None:
         "Recovered from a dead worker": found.recovered,
         "Failed for good": found.failed,
         "Overdue, which owners are told once": found.overdue,
-        "Aliases put back": found.aliases,
+        "Aliases out of place, now settled": found.aliases,
         "Problems": found.problems,
     }
     lines = [f"- {heading}: {text}" for heading, texts in sections.items() for text in texts]

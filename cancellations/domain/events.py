@@ -218,6 +218,24 @@ class ChampionChanged(Fact):
 
 
 @dataclass(frozen=True)
+class AliasMoved(Fact):
+    """Somebody has moved an alias in the registry, and it was put back; told once for each place in an epoch.
+
+    From `placed`, where we had it, to `found`; None is nobody.
+    """
+
+    topic: ClassVar[str] = "cancellations.alias.moved"
+    about: ClassVar[tuple[str, str]] = ("alias", "alias")
+    identified_by: ClassVar[tuple[str, ...]] = ("alias", "found", "epoch")
+    alias: str
+    placed: str | None
+    found: str | None
+    epoch: int
+    seen_at: datetime
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ApprovalNeeded(Fact):
     """A trial found its challenger better, and a person is asked; no answer by `until` means no."""
 
@@ -228,6 +246,25 @@ class ApprovalNeeded(Fact):
     version: str
     as_of: date
     until: datetime
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrialDoubted(Fact):
+    """A trial or probation reads bookings that it should not be believed on: it promotes nothing by itself.
+
+    `doubt` is a value of `promotion.Doubt`; told once for each of them in a trial.
+    """
+
+    topic: ClassVar[str] = "cancellations.trial.doubted"
+    about: ClassVar[tuple[str, str]] = ("trial", "trial_id")
+    identified_by: ClassVar[tuple[str, ...]] = ("trial_id", "doubt")
+    trial_id: str
+    kind: str
+    doubt: str
+    champion: str
+    version: str
+    as_of: date
     reasons: tuple[str, ...]
 
 
@@ -328,7 +365,9 @@ FACTS: tuple[type[Fact], ...] = (
     RetrainFailed,
     RetrainOverdue,
     ChampionChanged,
+    AliasMoved,
     ApprovalNeeded,
+    TrialDoubted,
     TrialEnded,
     OutcomesArrived,
     OutlookPublished,

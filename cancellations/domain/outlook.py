@@ -62,9 +62,9 @@ class Outlook:
         return table.iloc[0] if len(table) else pd.Series({"hotel": "all", **dict.fromkeys(FIGURES, 0.0)})
 
     def riskiest(self, count: int) -> pd.DataFrame:
-        """The bookings with the most value at risk, the first ones worth a call; those without a price
-        are not among them."""
-        known = self.bookings[self.bookings["value_at_risk"] > 0]
+        """The bookings with the most value at risk, the first ones worth a call; those without a price, and those
+        that are held out for nobody to act upon, are not among them."""
+        known = self.bookings[(self.bookings["value_at_risk"] > 0) & ~self.bookings["hold_out"]]
         return known.sort_values(["value_at_risk", "reservation_id"], ascending=[False, True]).head(count)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from cancellations.domain.comparison import Finding, Reading, SequencePolicy, Step
+from cancellations.domain.comparison import Finding, Reading, SequencePolicy, Step, radius
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,10 @@ class TrialPolicy:
     trial. `max_days` after its opening a trial without an answer ends without promotion: outcomes
     that mature later tell of another season. `probation_days`: how long the previous champion keeps
     scoring beside a new one; the test needs 14 days at least, and most faults show within 22.
-    `approval_hours`: how long a person may take to answer.
+    `approval_hours`: how long a person may take to answer. `arms_alpha`: chance, for arms that are as
+    they should be, that their sizes are ever called wrong; a mismatch is always a fault, so one false
+    alarm in a thousand trials is enough. `replace_after_days`: so many days more of outcomes must a newer
+    challenger have been trained on to take the place of one that cannot win any more; 0: never.
     """
 
     mode: Mode = Mode.AUTO
@@ -118,6 +121,8 @@ class TrialPolicy:
     max_days: int = 56
     probation_days: int = 42
     approval_hours: float = 72.0
+    arms_alpha: float = 0.001
+    replace_after_days: int = 28
     sequence: SequencePolicy = field(default_factory=SequencePolicy)
 
     def __post_init__(self) -> None:
@@ -129,6 +134,10 @@ class TrialPolicy:
                 raise ValueError(f"{name} is {days}; the test says nothing before {self.sequence.burn_in_days} days")
         if not 0 < self.approval_hours < math.inf:
             raise ValueError(f"approval_hours is {self.approval_hours:g}; somebody needs time to answer")
+        if self.replace_after_days < 0:
+            raise ValueError(f"replace_after_days is {self.replace_after_days}; days are counted from 0 on")
+        if not 0 < self.arms_alpha < 0.5:
+            raise ValueError(f"arms_alpha is {self.arms_alpha:g}; it must lie between 0 and 0.5")
 
     @property
     def share(self) -> float:
@@ -277,6 +286,23 @@ def open_probation(
     )
 
 
+class Doubt(StrEnum):
+    """Why what a trial reads must not promote by itself: something is wrong with its bookings, not with a version."""
+
+    ARMS = "arms"  # they are not as large, or not dealt, as they were meant to be
+    NO_HOLD_OUT = "no hold-out"  # somebody acts upon scores, and no booking is left alone
+    BROKEN = "broken hold-out"  # bookings that were to be left alone were acted upon
+
+
+@dataclass(frozen=True)
+class Doubted:
+    """A doubt, and the sentence that tells what was found; `blocks` promotions, or is told alone."""
+
+    doubt: Doubt
+    found: str
+    blocks: bool = True
+
+
 @dataclass(frozen=True)
 class Ruling:
     """The state that a trial comes to, with the reasons."""
@@ -285,30 +311,92 @@ class Ruling:
     reasons: tuple[str, ...]
 
 
-def rule_on(trial: Trial, reading: Reading, today: date, held: str | None) -> Ruling:
+def rule_on(trial: Trial, reading: Reading, today: date, held: str | None, doubts: Sequence[Doubted] = ()) -> Ruling:
     """What a reading means for a running trial. Pure: same input, same ruling.
 
-    `held`: why promotions need a person for now (after a rollback), None when they don't. Rolling
-    back never needs one.
+    `held`: why promotions need a person for now (after a rollback), None when they don't; with `doubts` that
+    block they need one too. Rolling back never does.
     """
-    told = _told(trial, reading)
+    told = (_told(trial, reading), *(doubted.found for doubted in doubts))
+    if held is None:
+        held = next((doubted.found for doubted in doubts if doubted.blocks), None)
     if reading.finding is Finding.RIVAL:
         if trial.kind is Kind.PROBATION:
-            return Ruling(TrialState.ROLLED_BACK, (told, f"its predecessor {trial.rival} is better"))
+            return Ruling(TrialState.ROLLED_BACK, (*told, f"its predecessor {trial.rival} is better"))
         better = f"challenger {trial.rival} is better"
         if trial.mode is Mode.SHADOW:
-            return Ruling(TrialState.WITHHELD, (told, better, "mode shadow: promotion is left to a person"))
+            return Ruling(TrialState.WITHHELD, (*told, better, "mode shadow: promotion is left to a person"))
         if trial.mode is Mode.APPROVE:
-            return Ruling(TrialState.AWAITING, (told, better, "mode approve: a person is asked"))
+            return Ruling(TrialState.AWAITING, (*told, better, "mode approve: a person is asked"))
         if held is not None:
-            return Ruling(TrialState.AWAITING, (told, better, f"promotions need a person: {held}"))
-        return Ruling(TrialState.PROMOTED, (told, better))
+            return Ruling(TrialState.AWAITING, (*told, better, f"promotions need a person: {held}"))
+        return Ruling(TrialState.PROMOTED, (*told, better))
     if reading.finding is Finding.CHAMPION:
         state = TrialState.REJECTED if trial.kind is Kind.TRIAL else TrialState.CONFIRMED
-        return Ruling(state, (told, f"champion {trial.champion} is better"))
+        return Ruling(state, (*told, f"champion {trial.champion} is better"))
     if today >= trial.last_day:
-        return Ruling(TrialState.EXPIRED, (told, f"no answer by {trial.last_day}; champion {trial.champion} stays"))
-    return Ruling(TrialState.RUNNING, (told,))
+        return Ruling(TrialState.EXPIRED, (*told, f"no answer by {trial.last_day}; champion {trial.champion} stays"))
+    return Ruling(TrialState.RUNNING, told)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Whether a newer challenger may take the place of one that is on trial, and the reason."""
+
+    allowed: bool
+    reason: str
+
+
+def replacement(trial: Trial, rival_trained: date, newer_trained: date, replace_after_days: int) -> Replacement:
+    """The rule by which a newer challenger replaces an undecided one. Pure: same input, same answer.
+
+    `rival_trained` and `newer_trained`: as_of of both trainings. A trial that might still be won goes on: whoever
+    replaces challengers until one is lucky promotes by chance. One that cannot be won stands in the way: its burn-in
+    is over, and even if each day to come gains what the upper bound of today allows, its lower bound will not leave
+    0 by the last day. A probation is not replaced, nor a trial that has its answer.
+    """
+    if trial.kind is not Kind.TRIAL:
+        return Replacement(False, f"{trial} is there to take a promotion back, and is not replaced")
+    if trial.state is not TrialState.RUNNING:
+        return Replacement(False, f"{trial} has its answer: it is {trial.state}")
+    if replace_after_days == 0:
+        return Replacement(False, "a challenger on trial is never replaced, by the settings")
+    newer = (newer_trained - rival_trained).days
+    by = f"{newer} {'day' if newer == 1 else 'days'} newer"
+    if newer < replace_after_days:
+        return Replacement(
+            False,
+            f"a challenger trained as of {newer_trained} is {by} than challenger {trial.rival}, and"
+            f" {replace_after_days} are needed",
+        )
+    best = best_case(trial)
+    if best is None:
+        return Replacement(False, f"{trial} is in its burn-in: nothing is known yet")
+    if best > 0:
+        return Replacement(False, f"{trial} may still be won by {trial.last_day}")
+    return Replacement(
+        True,
+        f"challenger {trial.rival} cannot win by {trial.last_day} any more, and a challenger trained as of"
+        f" {newer_trained} is {by}",
+    )
+
+
+def best_case(trial: Trial) -> float | None:
+    """Lower bound of the sum of gains on the last day, if each day to come gains what today's upper bound allows.
+
+    In nats, of all bookings together; with as many bookings, and days as unlike each other, as so far. None while the
+    burn-in lasts.
+    """
+    step = trial.evidence[-1] if trial.evidence else None
+    if step is None or step.high is None:
+        return None
+    totals = [seen.gain * seen.bookings for seen in trial.evidence]
+    gains = [total - before for total, before in zip(totals, [0.0, *totals], strict=False)]
+    days, left = len(gains), max((trial.last_day - step.day).days, 0)
+    mean = totals[-1] / days
+    variance = sum((gain - mean) ** 2 for gain in gains) / days
+    total = totals[-1] + left * step.high * step.bookings / days
+    return total - radius(variance, days + left, trial.sequence)
 
 
 def _told(trial: Trial, reading: Reading) -> str:

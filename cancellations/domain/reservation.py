@@ -86,6 +86,7 @@ LONGEST_TEXT = 1_000
 MISSING_RULE = "is missing or cannot be read"
 
 OUTCOME_NAMES: tuple[str, ...] = ("reservation_id", "status", "known_on")
+ACTION_NAMES: tuple[str, ...] = ("reservation_id", "action_taken", "acted_on")
 
 
 class Status(StrEnum):
@@ -94,6 +95,16 @@ class Status(StrEnum):
     CANCELED = "canceled"
     NO_SHOW = "no_show"
     STAYED = "stayed"
+
+
+class ActionTaken(StrEnum):
+    """What somebody did about a booking because of its score; it may change how the booking ends."""
+
+    CALL = "call"
+    DEPOSIT = "deposit"  # one was asked for
+    OFFER = "offer"  # another price, room or day
+    OTHER = "other"
+    NONE = "none"  # told to have been left alone: takes back what was told before
 
 
 def coerce(frame: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
@@ -174,6 +185,12 @@ def early(outcomes: pd.DataFrame, reservations: pd.DataFrame) -> pd.DataFrame:
     """Outcomes of the rows of coerced reservations that were known before their booking; as `violations` gives them."""
     rows = outcomes.index[outcomes["known_on"] < reservations["booked_on"].reindex(outcomes.index)]
     return pd.DataFrame({"row": rows, "column": "known_on", "rule": "lies before booked_on"})
+
+
+def early_actions(actions: pd.DataFrame, reservations: pd.DataFrame) -> pd.DataFrame:
+    """Actions upon the rows of coerced reservations before their booking; as `violations` gives them."""
+    rows = actions.index[actions["acted_on"] < reservations["booked_on"].reindex(actions.index)]
+    return pd.DataFrame({"row": rows, "column": "acted_on", "rule": "lies before booked_on"})
 
 
 def nameless(outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.digest import Asked, BrokenDay, Champion, Look, Mailed, Tried
 from cancellations.domain.events import (
+    AliasMoved,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -28,10 +29,11 @@ from cancellations.domain.events import (
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
+    TrialDoubted,
     TrialEnded,
 )
 from cancellations.domain.guards import BY_GUARD, Guard, GuardFinding, Outcome
-from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
+from cancellations.domain.promotion import Change, Doubt, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import (
     ColumnDrift,
     MonitorReport,
@@ -48,6 +50,9 @@ Story = tuple[Fact, StoredDecision | None, Trial | None]
 START, END, ENDED = date(2030, 6, 3), date(2030, 6, 30), date(2030, 7, 24)
 SAID_AT = datetime(2030, 7, 1, 5, 0, tzinfo=UTC)
 DIGEST = "digest"
+WRONG_ARMS = (
+    "arms do not have their sizes: of 2,214 bookings dealt 571 (25.8%) are in the challenger's, meant were 30.0%"
+)
 REQUEST, REPORT, TRIAL = "2030-06-30-sample", "sample-report", "trial-4-9"
 
 
@@ -143,6 +148,11 @@ def _stories() -> Mapping[str, Story]:
             None,
             replace(asking, asked_until=SAID_AT + timedelta(days=3)),
         ),
+        "trial-doubted": (
+            TrialDoubted(TRIAL, "trial", Doubt.ARMS.value, "3", "4", ENDED, (WRONG_ARMS,)),
+            None,
+            running,
+        ),
         "trial-ended": (TrialEnded(TRIAL, "trial", left.state.value, "3", "4", ENDED, left.reasons), None, left),
         "promoted": (
             ChampionChanged("4", "3", 10, ENDED, Change.PROMOTED.value, found, "the trial", TRIAL, won.reasons),
@@ -170,6 +180,21 @@ def _stories() -> Mapping[str, Story]:
             ),
             None,
             replace(probation, evidence=(), decided_on=None, reasons=(str(guarded),)),
+        ),
+        "alias-moved": (
+            AliasMoved(
+                "champion",
+                "3",
+                "5",
+                11,
+                SAID_AT,
+                (
+                    "alias 'champion' was moved from version 3 to version 5 in MLflow",
+                    "put back: the ledger says who serves",
+                ),
+            ),
+            None,
+            None,
         ),
         "promoted-by-hand": (
             ChampionChanged("4", "3", 10, ENDED, Change.PROMOTED.value, "a new price list", "Ada"),

@@ -15,7 +15,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from cancellations.domain.aliases import CHAMPION
 from cancellations.domain.events import (
+    AliasMoved,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -29,11 +31,12 @@ from cancellations.domain.events import (
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
+    TrialDoubted,
     TrialEnded,
 )
 from cancellations.domain.guards import BY_GUARD
 from cancellations.domain.lines import one_line
-from cancellations.domain.promotion import Change, Kind, Mode, Trial, TrialState
+from cancellations.domain.promotion import Change, Doubt, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import Action, MonitorReport, RequestState, Verdict
 from cancellations.errors import BadInput
 
@@ -552,6 +555,39 @@ def _recalibrated(story: Story) -> Words:
     )
 
 
+def _alias_moved(story: Story) -> Words:
+    fact = story.fact
+    placed, found = (_holder(fact[name]) for name in ("placed", "found"))
+    adopt = "CANCELLATIONS_ALIASES=adopt makes its version champion instead, on the record and on probation"
+    steps = [STATUS]
+    if fact["found"] is not None and fact["alias"] == CHAMPION:
+        steps.insert(0, _promote(fact["found"], f"makes {found} champion, proven and on the record"))
+    return Words(
+        Tone.ATTENTION,
+        f"Alias {fact['alias']} was moved in MLflow from {placed} to {found}, and put back",
+        f"Somebody, or a program, has moved the alias {fact['alias']} in MLflow from {placed} to {found}; it was"
+        f" noticed at {instant(fact['seen_at'])}, and put back.",
+        (
+            ("Why", _sentence(fact["reasons"][-1])),
+            (
+                "How much it matters",
+                "What the hotel is served follows the ledger, and did not change. Whoever reads the alias in MLflow"
+                " had the other version meanwhile.",
+            ),
+            (
+                "What the system did",
+                f"It wrote it down and moved the alias back. MLflow does not say who it was. {_sentence(adopt)}"
+                " This is told once until the next change of champion or challenger, however often it happens.",
+            ),
+        ),
+        tuple(steps),
+    )
+
+
+def _holder(number: object) -> str:
+    return "nobody" if number is None else version(number)
+
+
 def _approval(story: Story) -> Words:
     number, until = story.fact["version"], instant(story.fact["until"])
     new, champion = version(number), version(story.fact["champion"])
@@ -582,6 +618,60 @@ def _approval(story: Story) -> Words:
             STATUS,
         ),
     )
+
+
+def _doubted(story: Story) -> Words:
+    fact = story.fact
+    number, champion = fact["version"], version(fact["champion"])
+    doubt = DOUBTS[fact["doubt"]]
+    trial = fact["kind"] == Kind.TRIAL
+    what = f"trial of challenger {version(number)}" if trial else f"probation of champion {champion}"
+    return Words(
+        Tone.TROUBLE,
+        f"The {what} cannot be believed: {doubt.subject}",
+        f"The {what} reads bookings on which it should not be believed: {one_line(fact['reasons'][0])}.",
+        (
+            ("How much it matters", doubt.harm),
+            ("Look here first", doubt.look),
+            (
+                "What the system did",
+                "It goes on reading, and promotes nothing by itself: a challenger that is found better waits for a"
+                f" person's answer. Champion {champion} serves meanwhile. This is told once in a trial.",
+            ),
+        ),
+        (
+            Step(WITHDRAW, f"ends it, {champion} stays"),
+            _promote(number, f"makes {version(number)} champion all the same"),
+            _explain(number),
+            STATUS,
+        ),
+    )
+
+
+DOUBTS: Mapping[str, Advice] = {
+    Doubt.ARMS: Advice(
+        "its arms are not as large as they were meant to be",
+        "Each booking's arm is a coin of its own, so chance does not explain this: bookings were lost on the way, or"
+        " left out, or dealt otherwise than by their ids. What is missing may be what the trial should have seen.",
+        "Was a part of the scores, arms or bookings deleted or filtered by hand? Does one of the versions fail on a"
+        " kind of booking? Has CANCELLATIONS_TRIAL__SERVE_SHARE, or the program, changed in the middle of the trial?",
+    ),
+    Doubt.NO_HOLD_OUT: Advice(
+        "scores are acted upon, and no booking is left alone",
+        "Acting on a score changes its label: a guest who is called, and then comes, makes a score look wrong that was"
+        " right. Bookings with an action on record are left out; what remains is a selection of those that nobody"
+        " worried about.",
+        "Set CANCELLATIONS_ACTIONS__HOLD_OUT to a share of bookings, 0.2 say, that staff leave alone: the column"
+        " hold_out of the scores marks them (docs/actions.md).",
+    ),
+    Doubt.BROKEN: Advice(
+        "held-out bookings were acted upon",
+        "The hold-out tells what becomes of bookings that nobody acts upon. Those that were acted upon all the same are"
+        " left out; where staff chose them by more than the score, the others are no fair sample any more.",
+        "Do staff see the column hold_out, and leave these bookings alone? Does the feed tell actions of the right"
+        " bookings?",
+    ),
+}
 
 
 def _ended(story: Story) -> Words:
@@ -859,7 +949,9 @@ WORDING: dict[str, Callable[[Story], Words]] = {
     RetrainFailed.topic: _failed,
     RetrainOverdue.topic: _overdue,
     ChampionChanged.topic: _changed,
+    AliasMoved.topic: _alias_moved,
     ApprovalNeeded.topic: _approval,
+    TrialDoubted.topic: _doubted,
     TrialEnded.topic: _ended,
     OutlookPublished.topic: _outlook,
     DigestPublished.topic: _digest,

@@ -20,7 +20,8 @@ class SourceBatch:
     `raw` holds the original values; `reservations` the source's `columns`, coerced
     (`domain.reservation.coerce`), or None where a source brings outcomes alone; `outcomes` the columns
     `reservation_id`, `status`, `known_on` of the rows that tell one, the day missing where it is not
-    told; `problems` what could not be read, as `domain.reservation.violations` gives it, with `column`
+    told; `actions` the columns `reservation_id`, `action_taken`, `acted_on` of the rows that tell one, or None where a
+    source knows of none; `problems` what could not be read, as `domain.reservation.violations` gives it, with `column`
     empty where a row cannot be read at all.
     """
 
@@ -28,6 +29,7 @@ class SourceBatch:
     reservations: pd.DataFrame | None
     outcomes: pd.DataFrame
     problems: pd.DataFrame
+    actions: pd.DataFrame | None = None
 
 
 class Undated(StrEnum):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from cancellations.domain.aliases import AliasMove, Placement
 from cancellations.domain.calibration import Calibration
 from cancellations.domain.checks import DayCheck, Hold, HoldState, Past
 from cancellations.domain.comparison import Arm
@@ -377,6 +378,11 @@ class UnitOfWork(Protocol):
         """Writes an arm for each reservation id; arms that exist stay. Returns how many were new."""
         ...
 
+    def dealt(self, trial_id: str) -> pd.DataFrame:
+        """Bookings of a trial, indexed by reservation_id: the `arm` that each was dealt, and `served`, the arm whose
+        score it was served last in that trial (missing: none)."""
+        ...
+
     def serve(self, as_of: date, now: datetime) -> int:
         """Brings the served scores of bookings open on a day to what the standing wants, as a row of
         the present epoch each; returns how many were written.
@@ -389,7 +395,42 @@ class UnitOfWork(Protocol):
     def served(self, as_of: date) -> pd.DataFrame:
         """What is served of each booking open on a day: `reservation_id`, the columns of
         `domain.reservation.GROUP`, `deposit_type`, `price`, `probability`, `model_version`, `arm` (missing
-        outside of trials), `epoch`, `served_at`."""
+        outside of trials), `epoch`, `served_at`, `hold_out` (bool: nobody acts upon it)."""
+        ...
+
+    # actions, and the bookings that are held out from them
+    def record_actions(self, actions: pd.DataFrame, load: int | None = None) -> Upserted:
+        """Writes `reservation_id`, `action_taken`, `acted_on`, in place of what was told of a booking before."""
+        ...
+
+    def first_action(self, known_until: date) -> date | None:
+        """The first day on which somebody acted upon a booking, of those up to `known_until`."""
+        ...
+
+    def actions_on_record(self, known_until: date) -> int:
+        """Bookings that somebody had acted upon by a day."""
+        ...
+
+    def acted(self, reservation_ids: pd.Series, known_until: date) -> np.ndarray:
+        """Which of the bookings somebody had acted upon by a day, bool, one for each id."""
+        ...
+
+    def held_out(self, reservation_ids: pd.Series) -> np.ndarray:
+        """Which of the bookings were dealt into the hold-out, bool, one for each id."""
+        ...
+
+    def has_hold_out(self, until: date) -> bool:
+        """Whether any booking had been dealt into it by a day."""
+        ...
+
+    def undealt(self, as_of: date) -> pd.DataFrame:
+        """Bookings open on a day that were not dealt yet, in or out: `reservation_id` and the columns of
+        `domain.reservation.GROUP`."""
+        ...
+
+    def deal(self, reservation_ids: pd.Series, held_out: np.ndarray, as_of: date) -> int:
+        """Writes which bookings are held out (bool, one for each id); those that were dealt before stay as they are.
+        Returns how many were new."""
         ...
 
     # monitor
@@ -511,6 +552,32 @@ class UnitOfWork(Protocol):
         ...
 
     def ledger(self) -> list[LedgerRow]:
+        """Oldest first."""
+        ...
+
+    # the registry's aliases
+    def placements(self) -> list[Placement]:
+        """The placement of aliases that was finished last, and those that were not."""
+        ...
+
+    def begin_placement(self, epoch: int, now: datetime) -> int:
+        """Its number."""
+        ...
+
+    def finish_placement(self, number: int, now: datetime) -> None:
+        """Aliases are where the placement's epoch has them. Older ones are forgotten; of those that were not
+        finished the ones that nobody can be at any more."""
+        ...
+
+    def drop_placement(self, number: int) -> None:
+        """It has moved nothing, and will not."""
+        ...
+
+    def add_alias_move(self, move: AliasMove) -> None:
+        """The same move again in the same epoch is counted."""
+        ...
+
+    def alias_moves(self) -> list[AliasMove]:
         """Oldest first."""
         ...
 

@@ -20,6 +20,7 @@ from cancellations.domain.reservation import (
     MISSING_RULE,
     Column,
     early,
+    early_actions,
     nameless,
     no_problems,
     told_once,
@@ -106,6 +107,7 @@ class Check:
     booked: tuple[date, date] | None
     arrivals: tuple[date, date] | None
     statuses: Mapping[str, int]
+    actions: Mapping[str, int]
     open: int
     cancel_rate: float | None  # of the bookings that have ended
     undated: int
@@ -140,6 +142,7 @@ def _first(batch: SourceBatch, rows: int) -> SourceBatch:
         None if reservations is None else reservations[reservations.index.isin(index)],
         batch.outcomes[batch.outcomes.index.isin(index)],
         batch.problems[batch.problems["row"].isin(index)].reset_index(drop=True),
+        None if batch.actions is None else batch.actions[batch.actions.index.isin(index)],
     )
 
 
@@ -174,6 +177,7 @@ class _Tally:
         self._fields = {name: _Filled() for name in self._given}
         self._extras = {name: _Filled() for name in meaning.features}
         self._statuses: dict[str, int] = {}
+        self._actions: dict[str, int] = {}
         # Status, "" for none yet -> bookings; and those of which an optional column says nothing.
         self._ended: dict[str, int] = {"canceled": 0, "stayed": 0, "": 0}
         self._nothing: dict[tuple[str, str], int] = {}
@@ -192,6 +196,8 @@ class _Tally:
             broken = nameless(outcomes)
         else:
             broken = pd.concat([violations(reservations, self._columns), early(outcomes, reservations)])
+            if batch.actions is not None:
+                broken = pd.concat([broken, early_actions(batch.actions, reservations)])
         problems = told_once(pd.concat([batch.problems, broken, no_problems()], ignore_index=True))
         self._note(self._causes(problems), batch.raw)
         bad = batch.raw.index.isin(problems["row"])
@@ -200,6 +206,9 @@ class _Tally:
         self._remember(reservations, outcomes, good)
         for status, count in outcomes["status"].value_counts().items():
             self._statuses[str(status)] = self._statuses.get(str(status), 0) + int(count)
+        if batch.actions is not None:
+            for action, count in batch.actions["action_taken"].value_counts().items():
+                self._actions[str(action)] = self._actions.get(str(action), 0) + int(count)
         self.undated += int(outcomes["known_on"].isna().sum())
         if reservations is None:
             self.outside += int((~bad & ~batch.raw.index.isin(outcomes.index)).sum())
@@ -242,7 +251,7 @@ class _Tally:
             self._given.get(ours),
             *(self._given.get(name) for name, feeds in INPUTS.items() if ours in feeds),
         ]
-        if outcome is not None and ours in ("status", "known_on"):
+        if outcome is not None and ours in ("status", "known_on", "action_taken", "acted_on"):
             feeding.append(getattr(outcome, ours))
         if outcome is not None and ours == "reservation_id":
             feeding.append(outcome.reservation_id)
@@ -315,6 +324,7 @@ class _Tally:
             booked=self._days("booked_on"),
             arrivals=self._days("arrival_on"),
             statuses=dict(sorted(self._statuses.items())),
+            actions=dict(sorted(self._actions.items())),
             open=self.open,
             cancel_rate=canceled / ended if ended else None,
             undated=self.undated,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import cache
@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from cancellations.domain.reservation import NAMES, Status, coerce, no_problems
+from cancellations.domain.reservation import NAMES, ActionTaken, Status, coerce, no_problems
 from cancellations.ports import SourceBatch
 from cancellations.sources.mapping import (
     Concat,
@@ -133,7 +133,8 @@ class Evaluation:
         reading = _Reading(self, chunk.raw[~rows] if rows.any() else chunk.raw, problems)
         reservations = None if self._mapping.reservation is None else reading.reservations()
         outcomes = reading.outcomes(reservations)
-        return SourceBatch(chunk.raw, reservations, outcomes, problems.frame())
+        actions = reading.actions(reservations)
+        return SourceBatch(chunk.raw, reservations, outcomes, problems.frame(), actions)
 
     # --- values of one column, as texts, numbers or days; what cannot be read is missing and noted ---
 
@@ -249,15 +250,10 @@ class _Reading:
             },
             index=self._raw.index[:0],
         )
-        if outcome is None:
+        ids = self._ids(reservations)
+        if outcome is None or ids is None:
             return empty
-        if outcome.reservation_id is not None:
-            ids = self._value("reservation_id", outcome.reservation_id, "text")
-        elif reservations is not None:
-            ids = reservations["reservation_id"]
-        else:
-            return empty
-        status, told = self._status(outcome.status)
+        status, told = self._named("status", outcome.status, list(Status), ("statuses", "status"))
         known_on = (
             pd.Series(pd.NaT, index=self._raw.index, dtype="datetime64[us]")
             if outcome.known_on is None
@@ -267,32 +263,55 @@ class _Reading:
         outcomes = pd.DataFrame({"reservation_id": ids, "status": status, "known_on": known_on})
         return outcomes[status.notna()]
 
-    def _status(self, expression: Expression) -> tuple[pd.Series, pd.Series]:
-        """Ours, missing where there is none yet; and whether the source says anything."""
+    def actions(self, reservations: pd.DataFrame | None) -> pd.DataFrame | None:
+        """What was done about bookings; None where the mapping reads nothing of the kind."""
+        outcome, ids = self._mapping.outcome, self._ids(reservations)
+        if outcome is None or outcome.action_taken is None or outcome.acted_on is None or ids is None:
+            return None
+        taken, told = self._named("action_taken", outcome.action_taken, list(ActionTaken), ("actions", "action"))
+        acted_on = self._value("acted_on", outcome.acted_on, "date")
+        self._problems.note(acted_on.notna() & ~told, "action_taken", "is missing, and its day is told")
+        lacking = taken.notna() & (taken != ActionTaken.NONE) & acted_on.isna()
+        self._problems.note(lacking, "acted_on", "is missing or cannot be read, and an action is told")
+        actions = pd.DataFrame({"reservation_id": ids, "action_taken": taken, "acted_on": acted_on})
+        return actions[taken.notna() & ~lacking]
+
+    def _ids(self, reservations: pd.DataFrame | None) -> pd.Series | None:
+        """Whose outcomes and actions are told."""
+        outcome = self._mapping.outcome
+        if outcome is not None and outcome.reservation_id is not None:
+            return self._value("reservation_id", outcome.reservation_id, "text")
+        return None if reservations is None else reservations["reservation_id"]
+
+    def _named(
+        self, name: str, expression: Expression, known: Sequence[str], nouns: tuple[str, str]
+    ) -> tuple[pd.Series, pd.Series]:
+        """Our name of each, missing where there is none; and whether the source says anything."""
+        several, one = nouns
         if isinstance(expression, Read):
-            texts, told = self._column("status", expression.column), self._texts_of(expression.column)[0].notna()
-            named = expression.map or {}
-            status = texts.map({theirs: str(ours) for theirs, ours in named.items()}).astype("str")
-            other = texts.notna() & ~texts.isin(list(named))
-            otherwise = expression.otherwise or ("quarantine" if named else "keep")
+            texts, told = self._column(name, expression.column), self._texts_of(expression.column)[0].notna()
+            mapped = expression.map or {}
+            ours = texts.map({theirs: str(value) for theirs, value in mapped.items()}).astype("str")
+            other = texts.notna() & ~texts.isin(list(mapped))
+            otherwise = expression.otherwise or ("quarantine" if mapped else "keep")
             if otherwise == "keep":
-                status = status.where(~other, texts)
-                other = status.notna() & ~status.isin([*Status, ""])
+                ours = ours.where(~other, texts)
+                other = ours.notna() & ~ours.isin([*known, ""])
             if otherwise != "missing":
-                known = ", ".join(list(named)[:8]) if named else ", ".join(Status)
+                allowed = ", ".join(list(mapped)[:8]) if mapped else ", ".join(known)
                 self._problems.note(
                     other,
-                    "status",
-                    lambda row: f"{shown(texts[row])} in column {expression.column} is none of the statuses {known}",
+                    name,
+                    lambda row: f"{shown(texts[row])} in column {expression.column} is none of the {several} {allowed}",
                 )
-            status = status.where(~other, np.nan)
+            ours = ours.where(~other, np.nan)
         else:
-            status = self._value("status", expression, "text")
-            told = status.notna()
-            other = told & ~status.isin(list(Status))
-            self._problems.note(other, "status", lambda row: f"{shown(status[row])} is no status")
-            status = status.where(~other, np.nan)
-        return status.where(status.notna() & (status != ""), np.nan).astype("str"), told
+            ours = self._value(name, expression, "text")
+            told = ours.notna()
+            other = told & ~ours.isin(list(known))
+            self._problems.note(other, name, lambda row: f"{shown(ours[row])} is no {one}")
+            ours = ours.where(~other, np.nan)
+        return ours.where(ours.notna() & (ours != ""), np.nan).astype("str"), told
 
     # --- columns made of others -----------------------------------------------------------------
 

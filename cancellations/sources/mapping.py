@@ -33,7 +33,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from cancellations.domain.features import FEATURES
-from cancellations.domain.reservation import COLUMNS, NAMES, Column, Status
+from cancellations.domain.reservation import ACTION_NAMES, COLUMNS, NAMES, OUTCOME_NAMES, ActionTaken, Column, Status
 from cancellations.errors import BadInput
 from cancellations.ports import Undated
 
@@ -51,7 +51,8 @@ _NUMBERS = frozenset(
     {"lead_days", "nights", "total_price"} | {c.name for c in COLUMNS if c.kind in ("count", "number")}
 )
 RESERVED: frozenset[str] = frozenset(
-    {*NAMES, *INPUTS, *FEATURES} | {"label", "weight", "matured_on", "probability", "status", "known_on", "extras"}
+    {*NAMES, *INPUTS, *FEATURES, *OUTCOME_NAMES, *ACTION_NAMES}
+    | {"label", "weight", "matured_on", "probability", "extras", "hold_out"}
 )
 FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -60,7 +61,7 @@ Target = Literal["text", "number", "date"]
 
 def target_of(name: str) -> Target:
     """What is read for a canonical column, an input or a part of an outcome."""
-    if name in _DATES or name == "known_on":
+    if name in _DATES or name in ("known_on", "acted_on"):
         return "date"
     return "number" if name in _NUMBERS else "text"
 
@@ -350,27 +351,42 @@ class Reading(_Table):
 
 
 class Outcome(_Table):
-    """How a booking ended, and the day on which that became known, where it is told."""
+    """How a booking ended, and the day on which that became known, where it is told.
+
+    And what somebody did about it because of its score, with its day, where that comes back: both or neither.
+    """
 
     reservation_id: Expression | None = None
     status: Expression
     known_on: Expression | None = None
+    action_taken: Expression | None = None
+    acted_on: Expression | None = None
     undated: Undated = Field(Undated.MATURITY, strict=False)
 
     @model_validator(mode="after")
     def _fits(self) -> Outcome:
-        allowed = ("", *(s.value for s in Status))
-        if isinstance(self.status, Read):
-            for theirs, ours in (self.status.map or {}).items():
-                if ours not in allowed:
-                    raise _wrong(
-                        f"status.map.{theirs} is {ours!r}; {nearest(str(ours), allowed)}"
-                        'Allowed: canceled, no_show, stayed, and "" for none yet'
-                    )
-        for name in ("reservation_id", "status", "known_on"):
+        _check_map("status", self.status, list(Status), '"" for none yet')
+        if (self.action_taken is None) != (self.acted_on is None):
+            raise _wrong("action_taken and acted_on belong together: what was done about a booking, and on which day")
+        if self.action_taken is not None:
+            _check_map("action_taken", self.action_taken, list(ActionTaken), '"" for nothing told')
+        for name in ("reservation_id", "status", "known_on", "action_taken", "acted_on"):
             if (expression := getattr(self, name)) is not None:
                 _check_fit(name, expression, target_of(name), rows_numbered=False)
         return self
+
+
+def _check_map(name: str, expression: Expression, known: Sequence[str], nothing: str) -> None:
+    """Raises where values are renamed to what is none of ours."""
+    if not isinstance(expression, Read):
+        return
+    allowed = ("", *(str(one) for one in known))
+    for theirs, ours in (expression.map or {}).items():
+        if ours not in allowed:
+            raise _wrong(
+                f"{name}.map.{theirs} is {ours!r}; {nearest(str(ours), allowed)}"
+                f"Allowed: {', '.join(allowed[1:])}, and {nothing}"
+            )
 
 
 class Mapping(_Table):
@@ -415,7 +431,8 @@ class Mapping(_Table):
     def _expressions(self) -> Iterator[Read | Constant | Concat | Sum | DateParts | RowNumber]:
         yield from (self.reservation or {}).values()
         if self.outcome is not None:
-            parts = (self.outcome.reservation_id, self.outcome.status, self.outcome.known_on)
+            told = self.outcome
+            parts = (told.reservation_id, told.status, told.known_on, told.action_taken, told.acted_on)
             yield from (part for part in parts if part is not None)
         yield from (feature.value for feature in self.features.values())
 

@@ -107,6 +107,7 @@ class Selected:
             reservations[~reservations.index.isin(aside)],
             batch.outcomes[~batch.outcomes.index.isin(aside)],
             batch.problems[~batch.problems["row"].isin(aside)].reset_index(drop=True),
+            None if batch.actions is None else batch.actions[~batch.actions.index.isin(aside)],
         )
 
 

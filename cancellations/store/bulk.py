@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     CursorResult,
@@ -148,6 +149,9 @@ def _series(values: Sequence[Any], kind: TypeEngine[Any]) -> pd.Series:
         # Text on SQLite, dates on PostgreSQL.
         days = pa.array(values).cast(pa.date32())
         return days.cast(pa.timestamp("us")).to_pandas()
+    if isinstance(kind, Boolean):
+        # 0 and 1 on SQLite.
+        return pd.Series([bool(value) for value in values], dtype=bool)
     if isinstance(kind, Integer | Double):
         return pd.Series(pa.array(values, pa.float64()).to_numpy(zero_copy_only=False))
     return pd.Series(pa.array(values, pa.string()).to_pandas(), dtype="str")

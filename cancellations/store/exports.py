@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import (
     URL,
+    Boolean,
     Column,
     Date,
     Double,
@@ -216,6 +217,8 @@ def _require_columns(found: Any, table: Table, where: str) -> None:
 def _type(values: pd.Series) -> TypeEngine[Any]:
     if pd.api.types.is_datetime64_dtype(values.dtype):
         return Date()
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return Boolean()
     if pd.api.types.is_integer_dtype(values.dtype):
         return Integer()
     return Double() if pd.api.types.is_float_dtype(values.dtype) else Text()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 # This version's revision, written down so that whoever finds it in a database need not ask alembic.
-HEAD = "0007"
+HEAD = "0008"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any fixed number serves: it only tells our migrations from other users of the server's advisory locks.
 _MIGRATION_LOCK = 5_124_907

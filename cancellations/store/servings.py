@@ -38,6 +38,17 @@ class Servings(BulkTransaction, Ledger, Trials):
             names = [c.name for c in tables.arms.columns]
             return self._write(self._insert(tables.arms).from_select(names, rows).on_conflict_do_nothing())
 
+    def dealt(self, trial_id: str) -> pd.DataFrame:
+        arms, last, newer = tables.arms, tables.servings.alias("last"), tables.servings.alias("newer")
+        highest = select(func.max(newer.c.number)).where(
+            newer.c.reservation_id == arms.c.reservation_id, newer.c.trial_id == trial_id
+        )
+        served = and_(last.c.reservation_id == arms.c.reservation_id, last.c.number == highest.scalar_subquery())
+        columns = [arms.c.reservation_id, arms.c.arm, last.c.arm.label("served")]
+        query = select(*columns).select_from(arms.outerjoin(last, served)).where(arms.c.trial_id == trial_id)
+        rows = self._read(query).all()
+        return pd.DataFrame(rows, columns=["reservation_id", "arm", "served"]).set_index("reservation_id")
+
     def serve(self, as_of: date, now: datetime) -> int:
         standing = self._standing(hold=True)
         if standing.champion is None:
@@ -99,6 +110,7 @@ class Servings(BulkTransaction, Ledger, Trials):
             score.arm,
             score.epoch,
             score.served_at,
+            score.hold_out,
         ]
         query = (
             select(*raw(columns))

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -125,6 +126,29 @@ outcome_corrections = Table(
     Column("known_on", Date, nullable=False),
     Column("load", Integer),
 )
+
+# What somebody did about a booking because of its score; as its source tells it now.
+actions = Table(
+    "actions",
+    metadata,
+    Column("reservation_id", Identifier, primary_key=True),
+    Column("action_taken", Text, nullable=False),
+    Column("acted_on", Date),
+    Column("load", Integer),
+    Index(None, "acted_on"),
+)
+
+# Whether a booking is held out from actions, as it was dealt with the first score that it was served.
+hold_outs = Table(
+    "hold_outs",
+    metadata,
+    Column("reservation_id", Identifier, ForeignKey("reservations.reservation_id"), primary_key=True),
+    Column("held_out", Boolean, nullable=False),
+    Column("dealt_on", Date, nullable=False),
+    Index(None, "held_out", "dealt_on"),
+)
+# The same on its way through a temporary table, which knows numbers and texts.
+DEALT: Column[int] = Column("held_out", Integer)
 
 # `domain.features.tally` of all bookings, kept up in the transaction that writes them.
 tallies = Table(
@@ -382,6 +406,31 @@ ledger = Table(
     Column("recorded_at", Instant, nullable=False),
 )
 
+# Each time that we put the registry's aliases where an epoch has them: begun, and the how manieth that was finished.
+placements = Table(
+    "placements",
+    metadata,
+    _number(),
+    Column("model", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("begun_at", Instant, nullable=False),
+    Column("finished", Integer),
+)
+
+# Aliases that somebody else has moved, once for each place in an epoch; `found` is empty where one was taken away.
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("alias", Text, primary_key=True),
+    Column("found", Text, primary_key=True),
+    Column("placed", Text),
+    Column("reason", Text, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("times", Integer, nullable=False),
+)
+
 # --- trials, and what is served -------------------------------------------------------------------
 
 # As text, so that SQLite sees in a query that the index on it may be used.
@@ -459,6 +508,7 @@ scores = Table(
     Column("arm", Text),
     Column("epoch", Integer),
     Column("served_at", Instant),
+    Column("hold_out", Boolean),
 )
 
 # --- outbox ---------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from sqlalchemy import URL, Connection
 
 from cancellations.ports import UnitOfWork
+from cancellations.store.actions import Actions
+from cancellations.store.aliases import Aliases
 from cancellations.store.decisions import Decisions
 from cancellations.store.engine import connect, parse, translated
 from cancellations.store.holds import Holds
@@ -20,7 +22,7 @@ from cancellations.store.servings import Servings
 from cancellations.store.switches import Switches
 
 
-class SqlUnitOfWork(Scores, Loads, Servings, Decisions, Holds, Leases, Outbox, Switches):
+class SqlUnitOfWork(Scores, Loads, Servings, Actions, Decisions, Holds, Aliases, Leases, Outbox, Switches):
     """`ports.UnitOfWork` on one connection; see `transaction` for what it may rely on."""
 
 

@@ -17,6 +17,7 @@ from cancellations.errors import NotEnoughData
 from cancellations.ports import Monitor, Store, Trainer
 from cancellations.usecases.monitor import Rhythm
 from cancellations.usecases.point_in_time import as_scored
+from cancellations.usecases.untouched import untouched_of
 from cancellations.usecases.walk_forward import Market, PastChampion, Watched
 
 
@@ -56,6 +57,7 @@ def calibrate(
         days = trainings(first, as_of, policy)
         _require(len(days), first, as_of, policy)
         history = work.history(booked_until=as_of, known_until=as_of)
+        history = history[untouched_of(work, history, rule, as_of).rows].reset_index(drop=True)
         market = Market(history, as_scored(work, history, rule), rule)
     return walk(market, trainer, watch, as_of, documented, policy, making, rhythm, open_bookings, against, on_champion)
 

@@ -19,6 +19,7 @@ from cancellations.domain.reservation import group_keys
 from cancellations.errors import BadInput, NotEnoughData
 from cancellations.ports import Evaluator, Pictures, Registry, Store, VersionRecord
 from cancellations.usecases.point_in_time import as_scored
+from cancellations.usecases.untouched import untouched_of
 
 # A mean log loss of fewer moves by more than versions of one family differ.
 LEAST_ROWS = 100
@@ -75,10 +76,11 @@ class Disagreement:
 class SideBySide:
     """Two versions on the same `bookings`, of `groups` booking groups.
 
-    They matured `matured_from` to `matured_until`; `left_out` more did in the days that were asked for, and
-    one of the versions may have learnt from them. `gain`: log loss that the second saves per booking, maturity
-    days resampled, without bounds where they are fewer than 14; `apart`: mean absolute difference of the
-    probabilities. `parts` by number of bookings; `disagreements`: where the probabilities differ most.
+    They matured `matured_from` to `matured_until`; `left_out` more did in the days that were asked for, and one
+    of the versions may have learnt from them, or somebody acted upon them. `gain`: log loss that the second
+    saves per booking, maturity days resampled, without bounds where they are fewer than 14; `apart`: mean
+    absolute difference of the probabilities. `parts` by number of bookings; `disagreements`: where the
+    probabilities differ most.
     """
 
     first: Side
@@ -132,6 +134,7 @@ def compare(
         unseen = np.logical_and(*(record.unseen(matured, rule) for record in records))
         # Nor may the shift of a recalibrated one have seen them.
         unseen &= (matured["matured_on"] > pd.Timestamp(max(r.known_until for r in records))).to_numpy()
+        unseen &= untouched_of(work, matured, rule, as_of).rows
         rows = matured[unseen].reset_index(drop=True)
         _require_enough(rows, len(matured), records, as_of, days)
         features = as_scored(work, rows, rule)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from cancellations.domain.aliases import AliasMove
 from cancellations.domain.guards import GuardFinding
 from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial, recalibrated_from
 from cancellations.domain.retraining import RetrainRequest
@@ -17,16 +18,19 @@ from cancellations.ports import Store, StoredDecision, UnitOfWork, VersionRecord
 class Explanation:
     """Everything on record about one version, in the order in which it happened.
 
+    `why` it is champion, or which version is in its place, in a sentence from the ledger.
     `report` asked for it (None: a person did, or it is the first one), `request` was worked on,
     `record` is what was registered: MLflow run, data, figures. `trials` are those that it was part
     of, `decisions` what the monitor decided about it while it was champion, also "none", oldest window
     first; `ledger` the rows with which it came or went, `served` the open bookings that are served its
     score now, `role` what it is today, in words. `recalibrates`: the trained version whose log odds it shifts.
     `guards`: what they found in its probations, by the probation's id.
+    `alias_moves`: when somebody else moved one of the registry's aliases from it, or to it.
     """
 
     record: VersionRecord
     role: str
+    why: str
     report: StoredDecision | None
     request: RetrainRequest | None
     trials: tuple[Trial, ...]
@@ -35,6 +39,7 @@ class Explanation:
     served: int
     recalibrates: str | None = None
     guards: Mapping[str, tuple[GuardFinding, ...]] = field(default_factory=dict)
+    alias_moves: tuple[AliasMove, ...] = ()
 
     def decided(self, name: str) -> StoredDecision:
         """The decision of a report id, or of a window by its last day (YYYY-MM-DD); raises `BadInput` for neither."""
@@ -63,12 +68,14 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         trials = tuple(t for t in work.trials() if version in (t.champion, t.rival))
         decisions = tuple(reversed(work.decisions(version)))
         ledger = work.ledger()
+        moves = tuple(m for m in work.alias_moves() if version in (m.placed, m.found))
         served = int((work.served(as_of)["model_version"] == version).sum())
         standing, running = work.standing(), work.open_trial()
         guards = guards_of(work, trials)
     return Explanation(
         record=record,
         role=_role(version, standing, running, ledger),
+        why=_why(version, ledger),
         report=report,
         request=request,
         trials=trials,
@@ -77,6 +84,7 @@ def explain(store: Store, version: str, as_of: date) -> Explanation:
         served=served,
         recalibrates=recalibrated_from(ledger).get(version),
         guards=guards,
+        alias_moves=moves,
     )
 
 
@@ -99,6 +107,23 @@ def _role(version: str, standing: Standing, running: Trial | None, ledger: list[
     return "earlier challenger" if version in {row.challenger for row in ledger} else "registered, never stood"
 
 
+def _why(version: str, ledger: list[LedgerRow]) -> str:
+    """By which row the present champion came to be it, and in whose place."""
+    serving = [row for row in ledger if row.champion is not None]
+    if not serving:
+        return "nobody is champion yet"
+    champion = serving[-1].champion
+    came = serving[-1]
+    for row in reversed(serving):
+        if row.champion != champion:
+            break
+        came = row
+    before = [row.champion for row in serving if row.epoch < came.epoch]
+    place = f" in place of version {before[-1]}" if before else ""
+    subject = "it is champion" if champion == version else f"version {champion} is champion"
+    return f"{subject} since {came.as_of}{place}, {came.change} by {came.by} (epoch {came.epoch}): {came.reason}"
+
+
 def _rows_of(version: str, ledger: list[LedgerRow]) -> tuple[LedgerRow, ...]:
     """Rows in which the version's part changed."""
     rows, before = [], (False, False)
@@ -112,17 +137,16 @@ def _rows_of(version: str, ledger: list[LedgerRow]) -> tuple[LedgerRow, ...]:
 
 @dataclass(frozen=True)
 class History:
-    """Every change of champion or challenger, and every trial and probation; oldest first.
-
-    `guards`: what they found in a probation, by its id.
-    """
+    """Every change of champion or challenger, every trial and probation, and the aliases that somebody else has
+    moved; oldest first. `guards`: what they found in a probation, by its id."""
 
     ledger: tuple[LedgerRow, ...]
     trials: tuple[Trial, ...]
+    alias_moves: tuple[AliasMove, ...] = ()
     guards: Mapping[str, tuple[GuardFinding, ...]] = field(default_factory=dict)
 
 
 def history(store: Store) -> History:
     with store.begin() as work:
         trials = tuple(work.trials())
-        return History(tuple(work.ledger()), trials, guards_of(work, trials))
+        return History(tuple(work.ledger()), trials, tuple(work.alias_moves()), guards_of(work, trials))

@@ -31,6 +31,7 @@ from cancellations.domain.reservation import (
     GROUP_SIZE,
     LONGEST_STAY,
     early,
+    early_actions,
     group_keys,
     nameless,
     no_problems,
@@ -49,6 +50,7 @@ from cancellations.ports import (
     Store,
     Undated,
     UnitOfWork,
+    Upserted,
 )
 
 # Longer values are cut in quarantine; the source still has them.
@@ -87,12 +89,16 @@ class Judged:
     reservations: pd.DataFrame | None
     outcomes: pd.DataFrame
     quarantined: list[QuarantinedRow]
+    actions: pd.DataFrame | None = None
 
     @property
     def taken(self) -> pd.Series:
         """Ids of the bookings that are written, by row; of the outcomes where nothing else comes."""
-        brought = self.outcomes if self.reservations is None else self.reservations
-        return brought["reservation_id"]
+        if self.reservations is not None:
+            return self.reservations["reservation_id"]
+        brought = [self.outcomes] if self.actions is None else [self.outcomes, self.actions]
+        ids = pd.concat([part["reservation_id"] for part in brought])
+        return ids[~ids.index.duplicated()]
 
     def without_first(self, count: int) -> Judged:
         """The rows behind the first ones."""
@@ -105,6 +111,7 @@ class Judged:
             rest,
             self.outcomes[self.outcomes.index.isin(rows)],
             [row for row in self.quarantined if row.row in set(rows.tolist())],
+            None if self.actions is None else self.actions[self.actions.index.isin(rows)],
         )
 
 
@@ -314,14 +321,19 @@ class _Judge:
         outside = np.zeros(len(index), dtype=bool) if rows is None else self._outside(rows["booked_on"])
         told, undated = self._dated(batch.outcomes, rows)
         problems = [batch.problems, undated]
+        done = batch.actions
         if rows is None:
             problems.append(nameless(told))
+            if done is not None:
+                problems.append(nameless(done))
         else:
             problems += [violations(rows, self._source.columns), early(told, rows)]
+            if done is not None:
+                problems.append(early_actions(done, rows))
         found = told_once(pd.concat(problems, ignore_index=True))
         broken = index.isin(found["row"])
 
-        content = told if rows is None else rows.join(told[["status", "known_on"]])
+        content = _content(told, rows, done)
         # Rows outside the span take part: whatever the spans, the same one of two rows with an id is the first.
         content = content.loc[content.index.intersection(index[~broken])]
         inside = ~content.index.isin(index[outside])
@@ -344,23 +356,37 @@ class _Judge:
         if self._after is not None:
             due &= brought["known_on"] > pd.Timestamp(self._after)
         outcomes = brought[due]
+        actions = None if done is None else self._due(done[done.index.isin(content.index[first])])
         reservations = None
         if rows is None:
             # Rows that tell no outcome, or one that is not due, are left for a later load; so, in a way,
             # are those whose day depends on a booking that is still to come.
             outside = ~broken & ~index.isin(outcomes.index) & ~index.isin(content.index[~first])
+            if actions is not None:
+                outside &= ~index.isin(actions.index)
             self.left += len(undated)
         else:
             self.left += int(outside.sum())
             reservations = rows.loc[content.index[first & inside]]
             self.groups.append(group_keys(reservations))
-        names = batch.outcomes["reservation_id"] if rows is None else rows["reservation_id"]
+        names = _content(batch.outcomes, rows, done)["reservation_id"]
         set_aside = _set_aside(self._source.name, batch.raw, names, found, outside)
         self.outside += int(outside.sum())
         numbers = index.to_numpy(dtype="int64")
         self._count(hashes, numbers[outside], outcomes, set_aside)
+        if actions is not None:
+            self.digest.update(pd.util.hash_pandas_object(actions, index=False).to_numpy().tobytes())
         repeated = content.index[same & inside].to_numpy(dtype="int64")
-        return Judged(numbers, numbers[outside], repeated, reservations, outcomes, set_aside)
+        return Judged(numbers, numbers[outside], repeated, reservations, outcomes, set_aside, actions)
+
+    def _due(self, actions: pd.DataFrame) -> pd.DataFrame:
+        """Those of the load's days; that nothing was done has no day."""
+        acted_on = actions["acted_on"]
+        due = acted_on <= pd.Timestamp(self._until)
+        self.left += int((~due & acted_on.notna()).sum())
+        if self._after is not None:
+            due &= acted_on > pd.Timestamp(self._after)
+        return actions[due | acted_on.isna()]
 
     def _count(
         self, hashes: np.ndarray, outside: np.ndarray, outcomes: pd.DataFrame, set_aside: list[QuarantinedRow]
@@ -423,6 +449,18 @@ class _Judge:
             recorded = work.recorded_outcomes(undated["reservation_id"])
         same = _of(undated["reservation_id"], recorded["status"]) == undated["status"]
         return day.where(~same, _of(undated["reservation_id"], recorded["known_on"]))
+
+
+def _content(outcomes: pd.DataFrame, reservations: pd.DataFrame | None, actions: pd.DataFrame | None) -> pd.DataFrame:
+    """All that the rows of a batch tell; those of a table without reservations that tell anything."""
+    if reservations is not None:
+        parts = [reservations, outcomes[["status", "known_on"]]]
+        return reservations.join([*parts[1:], *([] if actions is None else [actions[["action_taken", "acted_on"]]])])
+    if actions is None:
+        return outcomes
+    ids = pd.concat([outcomes["reservation_id"], actions["reservation_id"]])
+    told = ids[~ids.index.duplicated()].sort_index().to_frame()
+    return told.join([outcomes[["status", "known_on"]], actions[["action_taken", "acted_on"]]])
 
 
 def _of(reservation_ids: pd.Series, known: pd.Series) -> pd.Series:
@@ -552,6 +590,10 @@ def _apply(batch: Judged, end: int, load: Load, content: LoadContent, fate: Fate
         done = outcomes
         if batch.reservations is not None:
             done = work.upsert_reservations(batch.reservations, load.number)
+        # Behind both, for everybody: two loads wait for each other instead of deadlocking.
+        acted = _act(work, batch, load.number)
+        if batch.reservations is None:
+            done = _together(outcomes, acted)
         fate(work, batch, now)
         counts = replace(
             counts,
@@ -568,6 +610,19 @@ def _apply(batch: Judged, end: int, load: Load, content: LoadContent, fate: Fate
             work.commit()
     with store.begin() as work:
         return work.load(load.number)
+
+
+def _act(work: UnitOfWork, batch: Judged, load: int) -> Upserted:
+    """Writes actions; returns what that did to the rows that tell no outcome beside, since a row counts once."""
+    if batch.actions is None:
+        return Upserted(0, 0, 0)
+    beside = batch.actions.index.isin(batch.outcomes.index)
+    work.record_actions(batch.actions[beside], load)
+    return work.record_actions(batch.actions[~beside], load)
+
+
+def _together(one: Upserted, other: Upserted) -> Upserted:
+    return Upserted(one.loaded + other.loaded, one.unchanged + other.unchanged, one.updated + other.updated)
 
 
 def _finish(load: Load, content: LoadContent, store: Store, now: datetime) -> Load:

@@ -43,6 +43,7 @@ from cancellations.ports import (
 )
 from cancellations.usecases.check import BREAK_DAYS
 from cancellations.usecases.point_in_time import as_scored
+from cancellations.usecases.untouched import untouched_of
 
 # One seed for all samples: the same window is always held against the same bookings.
 SEED = 20
@@ -147,6 +148,8 @@ def observe(
     # What curves of cancellations are learned from, and what the champion is judged on.
     remembered = min(champion.trained_as_of, end - timedelta(days=MEMORY_DAYS))
     history = work.history(booked_until=end, known_until=end, ending=rule.maturing(remembered), only=LOOKED_AT)
+    # What became of bookings that somebody acted upon tells of the action too.
+    history = history[untouched_of(work, history, rule, end).rows]
     unseen = history[champion.unseen(history, rule)]
     window = work.scored(champion.version, start, end)
     final = labels.matured(unseen, rule, as_of=end, after=champion.trained_as_of)

@@ -78,7 +78,7 @@ def tables(outlook: Outlook, riskiest: int) -> dict[str, pd.DataFrame]:
     nights = outlook.nights.assign(as_of=pd.Timestamp(outlook.as_of), version=outlook.version, interval=outlook.share)
     booking = ["reservation_id", "hotel", "arrival_on", "nights"]
     chosen = {
-        "scores": scores[["as_of", *booking, "probability", "remaining", "version", "arm"]],
+        "scores": scores[["as_of", *booking, "probability", "remaining", "version", "arm", "hold_out"]],
         "nights": nights[["as_of", "hotel", "night", *FIGURES, "interval", "version"]],
         "riskiest": risky[
             ["as_of", "rank", *booking, "price", "value", "remaining", "value_at_risk", "group_size", "version"]

@@ -8,7 +8,7 @@ MLflow's alias follows as a projection that `reconcile` mends when this process 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.events import ChampionChanged, Channel
 from cancellations.domain.guards import GuardPolicy
+from cancellations.domain.hold_out import ActionPolicy
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import (
     Change,
@@ -52,6 +53,7 @@ class House:
     clock: Callable[[], datetime]
     checks: CheckPolicy | None = None
     guards: GuardPolicy | None = None
+    actions: ActionPolicy = field(default_factory=ActionPolicy)
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ def _check(house: House, version: str, previous: str, change: Change, standing: 
     problems: list[str] = []
     alias = None
     try:
-        project_aliases(house.store, house.registry)
+        project_aliases(house.store, house.registry, house.clock)
         alias = house.registry.aliases().get("champion")
     except CancellationsError as error:
         problems.append(f"MLflow's aliases are not moved yet, reconcile will: {error}")

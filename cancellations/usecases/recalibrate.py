@@ -32,6 +32,7 @@ from cancellations.ports import Candidate, Classifier, Shifter, UnitOfWork, Vers
 from cancellations.usecases.promote import House, Takeover, take_over
 from cancellations.usecases.retrain import LEASE
 from cancellations.usecases.score import score
+from cancellations.usecases.untouched import require_hold_out, untouched_of
 
 AUTOMATIC = "the daily recalibration"
 
@@ -99,8 +100,8 @@ def recalibrate(
     """Learns the day's shift, looks back on the shifts of the last weeks, and serves what that allows.
 
     The same day again changes nothing. Raises `Refused`, and nothing is changed, without a champion, while a trial
-    or probation has not ended, a retrain runs, promotions need a person or automatic retraining is paused;
-    `NotEnoughData` before any outcome has come in.
+    or probation has not ended, a retrain runs, promotions need a person or automatic retraining is paused, or
+    actions are on record without a hold-out; `NotEnoughData` before any outcome has come in.
     """
     with house.store.begin() as work:
         # A retrain's: it compares with the champion that it has found, so none is changed meanwhile.
@@ -128,7 +129,9 @@ def _recalibrate(
             raise NotEnoughData(f"no outcome has come in by {as_of}; load some first: cancellations ingest FILE")
         # Outcomes that have not come in yet would read as guests who stayed.
         day = min(as_of, fed)
+        require_hold_out(work, day)
         history = work.history(booked_until=day, known_until=day)
+        history = history[untouched_of(work, history, house.rule, day).rows].reset_index(drop=True)
         bookings = _evidence(work, family, history, house.rule)
     present = family.shift(family.champion)
     wanted = shift_on(bookings, history, house.rule, day, policy.shift)
@@ -180,6 +183,7 @@ def _recalibrate(
         rule=house.rule,
         chunk_rows=house.chunk_rows,
         clock=house.clock,
+        hold_out=house.actions.hold_out,
     )
     return Recalibration(**{**vars(found), "takeover": done})
 

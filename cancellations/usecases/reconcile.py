@@ -35,9 +35,11 @@ def reconcile(
     overdue: timedelta,
     max_attempts: int,
     clock: Callable[[], datetime],
+    settle_aliases: Callable[[], list[str]] | None = None,
 ) -> Reconciled:
     """Looks at every request that has not ended, then at the aliases. Safe to run at any time.
 
+    Aliases go to where the ledger has them, or are settled with it as `settle_aliases` does that.
     Owners are told once of a request that has not ended `overdue` after it was made. Time in which a trial that
     must end first, or a pause, kept it from starting does not count.
 
@@ -48,7 +50,7 @@ def reconcile(
     recovered, failed = _recover(store, max_attempts, clock())
     started, problems = _start(store, doorbell, patience, clock())
     late = _tell_overdue(store, overdue, max_attempts, clock())
-    aliases = project_aliases(store, registry)
+    aliases = project_aliases(store, registry, clock) if settle_aliases is None else settle_aliases()
     return Reconciled(tuple(started), tuple(recovered), tuple(failed), tuple(late), tuple(aliases), tuple(problems))
 
 

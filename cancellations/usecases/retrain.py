@@ -9,10 +9,17 @@ from datetime import date, datetime, timedelta
 import pandas as pd
 
 from cancellations.domain import labels
-from cancellations.domain.events import ChallengerRegistered, ChampionChanged, Fact, RetrainFailed, RetrainRejected
-from cancellations.domain.promotion import Change, open_trial
+from cancellations.domain.events import (
+    ChallengerRegistered,
+    ChampionChanged,
+    Fact,
+    RetrainFailed,
+    RetrainRejected,
+    TrialEnded,
+)
+from cancellations.domain.promotion import Change, Trial, TrialState, open_trial, replacement
 from cancellations.domain.retraining import RequestState, RetrainRequest
-from cancellations.errors import BadInput, CancellationsError, NotEnoughData, Refused
+from cancellations.errors import BadInput, CancellationsError, EpochMismatch, NotEnoughData, Refused
 from cancellations.ports import Registry, Store, UnitOfWork, VersionRecord
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.point_in_time import as_scored
@@ -24,6 +31,7 @@ from cancellations.usecases.training import (
     make_candidate,
     run_backtest,
 )
+from cancellations.usecases.untouched import untouched_of
 
 LEASE = "retrain"
 
@@ -69,8 +77,9 @@ def retrain(
 
     A request that has ended is returned as it is. Raises `Refused` while another worker holds the
     lease, automatic retraining is paused, or a trial or probation has not ended; the request then keeps
-    waiting. Too little data ends it as rejected. An error of the training counts as an attempt and is
-    raised; the last attempt ends the request as failed.
+    waiting. A person's request need not wait for a trial that a newer challenger may replace
+    (`domain.promotion.replacement`). Too little data ends it as rejected. An error of the training counts as
+    an attempt and is raised; the last attempt ends the request as failed.
     """
     request, token = _claim(request_id, store, policy, owner, clock())
     if token is None:
@@ -84,7 +93,7 @@ def retrain(
         _give_up(request, token, error, store, policy, clock())
         raise
     if done.state is RequestState.CANDIDATE:
-        project_aliases(store, registry)
+        project_aliases(store, registry, clock)
     return done
 
 
@@ -104,7 +113,7 @@ def _claim(
             raise Refused(f"automatic retraining is paused ({paused}); `cancellations resume` lets {request_id} go on")
         running = work.open_trial()
         if running is not None:
-            raise Refused(f"{running} has not ended; request {request_id} waits for it")
+            _require_replaceable(work, running, request, policy)
         if token is None:
             holder = work.lease_holder(LEASE, now)
             raise Refused(f"another retrain runs ({holder}); request {request_id} waits for its end")
@@ -112,6 +121,21 @@ def _claim(
         work.update_request(claimed, now)
         work.commit()
     return claimed, token
+
+
+def _require_replaceable(work: UnitOfWork, running: Trial, request: RetrainRequest, policy: TrainingPolicy) -> str:
+    """Why a running trial may be replaced by what a request trains; raises `Refused` where it may not."""
+    if request.report_id is not None:
+        raise Refused(f"{running} has not ended; request {request.request_id} waits for it")
+    rival = work.version(running.rival)
+    trained = request.as_of if rival is None else rival.trained_as_of
+    found = replacement(running, trained, request.as_of, policy.trial.replace_after_days)
+    if not found.allowed:
+        raise Refused(
+            f"{running} has not ended; request {request.request_id} waits for it: {found.reason}. To end it:"
+            ' cancellations withdraw --reason "…"'
+        )
+    return found.reason
 
 
 def _give_up(
@@ -163,10 +187,21 @@ def _train(
         recipes = competing(policy, champion)
         if not any(recipe.labels.stepwise for recipe in recipes.values()):
             history = history[labels.maturity(history, rule) <= pd.Timestamp(request.as_of)].reset_index(drop=True)
+        clean = untouched_of(work, history, rule, request.as_of)
+        history = history[clean.rows].reset_index(drop=True)
         bookings = Bookings(history, as_scored(work, history, rule), rule)
+    left_out = clean.told()
+    if left_out is not None:
+        say(left_out)
+        request = replace(request, detail=(*request.detail, left_out))
     say(f"{int(bookings.matured_by(request.as_of).sum()):,} bookings had matured by {request.as_of}")
 
-    backtest = run_backtest(bookings, recipes, champion, registry, tools, request.as_of, policy, still_ours)
+    try:
+        backtest = run_backtest(bookings, recipes, champion, registry, tools, request.as_of, policy, still_ours)
+    except NotEnoughData as error:
+        if left_out is None:
+            raise
+        raise NotEnoughData(f"{error}; {left_out}") from error
     say("; ".join(backtest.result.reasons))
     still_ours()
     if not backtest.result.passed:
@@ -203,6 +238,7 @@ def _stand(
     with store.begin() as work:
         seen = work.standing()
         first = seen.champion is None
+        running = work.open_trial()
         after = work.change_standing(
             seen,
             champion=record.version if first else seen.champion,
@@ -215,6 +251,9 @@ def _stand(
             now=now,
         )
         work.add_version(record, now)
+        if running is not None:
+            # The standing before the trial, as every change of champion does: two of them wait for each other.
+            _replace(work, running, request, record, policy, now)
         fact: Fact
         if first:
             why = "the first version to pass the gate"
@@ -230,8 +269,35 @@ def _stand(
                 request.request_id, record.version, str(seen.champion), request.as_of, reasons, trial.trial_id
             )
         _close(work, done, fact, token, now)
+        if running is not None:
+            work.serve(request.as_of, now)
         work.commit()
     return done
+
+
+def _replace(
+    work: UnitOfWork,
+    running: Trial,
+    request: RetrainRequest,
+    record: VersionRecord,
+    policy: TrainingPolicy,
+    now: datetime,
+) -> None:
+    """Ends a trial in the transaction in which a newer challenger begins its own; by what it has read by now."""
+    why = f"challenger {record.version} takes its place: {_require_replaceable(work, running, request, policy)}"
+    ended = replace(running, state=TrialState.WITHDRAWN, reasons=(*running.reasons, why))
+    if not work.update_trial(ended, running.state, now):
+        raise EpochMismatch(f"{running} was ended by somebody else meanwhile; nothing was written")
+    fact = TrialEnded(
+        trial_id=running.trial_id,
+        kind=running.kind.value,
+        state=ended.state.value,
+        champion=running.champion,
+        version=running.rival,
+        as_of=request.as_of,
+        reasons=ended.reasons,
+    )
+    work.add_messages(fact.messages(), now)
 
 
 def _finish(request: RetrainRequest, fact: Fact, token: int, store: Store, now: datetime) -> None:

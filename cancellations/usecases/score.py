@@ -15,6 +15,7 @@ import pandas as pd
 
 from cancellations.domain.checks import CheckPolicy, Hold
 from cancellations.domain.comparison import arm
+from cancellations.domain.hold_out import dealt_out
 from cancellations.domain.labels import LabelRule
 from cancellations.domain.promotion import Kind
 from cancellations.errors import BadInput, Refused
@@ -135,6 +136,7 @@ def score(
     across: Across | None = None,
     on_chunk: Callable[[str, int], None] = lambda version, rows: None,
     checks: CheckPolicy | None = None,
+    hold_out: float = 0.0,
 ) -> Scored:
     """Scores bookings made in `(after, until]` that a version in play has not scored yet.
 
@@ -142,7 +144,8 @@ def score(
     stays, so a run that is killed, repeated or doubled changes nothing. The champion comes first and its
     scores are served before the other version begins: what is wrong with that one delays nobody.
     `across` scores partitions elsewhere, and returns when all have ended; without it they are scored
-    here, one after the other. With `checks` bookings that fail them are held back.
+    here, one after the other. With `checks` bookings that fail them are held back. `hold_out`: share of bookings
+    that are marked for nobody to act upon.
     """
     held = () if checks is None else hold_back(store, until=until, rule=rule, policy=checks, clock=clock).held
     planned = plan(store, after=after, until=until, rule=rule, cut=cut or Cut())
@@ -163,7 +166,7 @@ def score(
     written: dict[str, int] = {}
     for turn in planned.turns:
         written[turn.version] = sum((across or here)(turn.partitions))
-        served += serve(store, until, clock())
+        served += serve(store, until, clock(), hold_out)
     return Scored(planned.champion, written, served, held)
 
 
@@ -200,9 +203,14 @@ def score_open(
     return _score(store, registry, everything, chunk_rows=chunk_rows, clock=clock)
 
 
-def serve(store: Store, as_of: date, now: datetime) -> int:
-    """Deals arms to open bookings while a trial runs, then serves each booking what it should get."""
+def serve(store: Store, as_of: date, now: datetime, hold_out: float = 0.0) -> int:
+    """Deals the hold-out, and arms while a trial runs, to open bookings; then serves each what it should get."""
     with store.begin() as work:
+        if hold_out > 0:
+            undealt = work.undealt(as_of)
+            # Who was acted upon before is not left alone any more.
+            held = dealt_out(undealt, hold_out) & ~work.acted(undealt["reservation_id"], as_of)
+            work.deal(undealt["reservation_id"], held, as_of)
         trial = work.open_trial()
         if trial is not None and trial.kind is Kind.TRIAL:
             ids = work.unassigned(trial.trial_id, as_of)

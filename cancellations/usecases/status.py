@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from cancellations.domain.aliases import AliasMove
 from cancellations.domain.checks import Hold, HoldState
 from cancellations.domain.guards import GuardFinding
 from cancellations.domain.promotion import LedgerRow, Standing, Trial
@@ -35,6 +36,10 @@ class Status:
     quarantined: dict[str, int]  # rows that wait, by source
     guards: tuple[GuardFinding, ...]  # of the probation that runs; empty while they have not looked
     held: tuple[Hold, ...]  # days whose bookings are held back from scoring
+    acted_since: date | None  # the first action upon a score that is on record
+    acted_upon: int  # bookings with one
+    held_out: int  # open bookings that nobody is to act upon
+    alias_moves: tuple[AliasMove, ...]  # by somebody else, since the last change of champion or challenger
     disagreements: tuple[str, ...] | None
     registry_problem: str | None = None
 
@@ -46,6 +51,7 @@ def status(store: Store, registry: Registry, as_of: date) -> Status:
         requests = work.requests()
         decisions = work.decisions(limit=1)
         running = work.open_trial()
+        served = work.served(as_of)
         found = Status(
             standing=standing,
             champion=work.version(standing.champion) if standing.champion else None,
@@ -58,12 +64,16 @@ def status(store: Store, registry: Registry, as_of: date) -> Status:
             paused=work.paused(),
             trial=running,
             promotions_held=work.promotions_held(),
-            served={str(v): int(n) for v, n in work.served(as_of)["model_version"].value_counts().items()},
+            served={str(v): int(n) for v, n in served["model_version"].value_counts().items()},
             ledger=tuple(work.ledger()),
             unfinished_loads=tuple(work.unfinished_loads()),
             quarantined=work.quarantine_counts(),
             guards=(work.guards(running.trial_id) or ()) if running is not None else (),
             held=tuple(work.holds(HoldState.HELD)),
+            acted_since=work.first_action(as_of),
+            acted_upon=work.actions_on_record(as_of),
+            held_out=int(served["hold_out"].sum()),
+            alias_moves=tuple(move for move in work.alias_moves() if move.epoch == standing.epoch),
             disagreements=None,
         )
     try:

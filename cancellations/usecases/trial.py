@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+import numpy as np
+import pandas as pd
+
 from cancellations.domain import labels
-from cancellations.domain.comparison import Reading, daily_gains, read
-from cancellations.domain.events import ApprovalNeeded, TrialEnded
+from cancellations.domain.comparison import Arm, Reading, arm, daily_gains, read
+from cancellations.domain.events import ApprovalNeeded, TrialDoubted, TrialEnded
 from cancellations.domain.guards import GuardFinding
+from cancellations.domain.hold_out import Untouched
 from cancellations.domain.promotion import (
     Change,
+    Doubt,
+    Doubted,
     Kind,
     Ruling,
     Standing,
@@ -20,12 +27,14 @@ from cancellations.domain.promotion import (
     rule_on,
 )
 from cancellations.domain.retraining import RetrainRequest
+from cancellations.domain.sample_ratio import ArmCount, mismatches
 from cancellations.errors import BadInput, CancellationsError, EpochMismatch, Refused
 from cancellations.ports import UnitOfWork
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.guard import guard
 from cancellations.usecases.promote import House, Takeover, take_over
 from cancellations.usecases.score import Scored, score
+from cancellations.usecases.untouched import untouched_of
 
 # Outcomes of a trial's last day are waited for as long as this; then it ends without them.
 FEED_GRACE = timedelta(days=7)
@@ -80,15 +89,26 @@ def look(house: House, *, until: date, run: str | None = None) -> Looked:
     if guarded.takeover is not None:
         return Looked(guarded.trial, guarded.takeover, guards=guarded.findings)
     with house.store.begin() as work:
-        reading = compare(work, trial, house.rule, until)
+        compared = compare(work, trial, house.rule, until)
+        doubts = doubts_of(work, trial, compared, house, until)
         fed, held = work.outcomes_until(until), work.promotions_held()
+    _tell_doubts(house, trial, doubts, until)
     # The last day is over when its outcomes are in, unless the feed has stopped.
     over = until if fed is None or until - trial.last_day >= FEED_GRACE else fed
-    ruling = rule_on(trial, reading, over, held)
-    return _act(house, seen, trial, reading, ruling, until, run)
+    ruling = rule_on(trial, compared.reading, over, held, doubts)
+    return _act(house, seen, trial, compared.reading, ruling, until, run)
 
 
-def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date) -> Reading:
+@dataclass(frozen=True)
+class Compared:
+    """What was read of a trial's cohort, the ids of the bookings that it was read from, and which were left out."""
+
+    reading: Reading
+    bookings: pd.Series
+    untouched: Untouched
+
+
+def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date) -> Compared:
     """Reads the trial's cohort: bookings that both versions scored and that matured by `until`.
 
     A day is read once outcomes known on it, or later, have come in: before, everybody would seem to
@@ -98,7 +118,7 @@ def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date)
     fed = work.outcomes_until(until)
     last = min(until, trial.last_day, fed) if fed is not None else trial.cohort_after
     if last <= trial.cohort_after:
-        return read((), trial.sequence)
+        return Compared(read((), trial.sequence), pd.Series(dtype="str"), Untouched(np.ones(0, dtype=bool)))
     ending = rule.maturing(trial.cohort_after, last)
     history = work.history(booked_until=last, known_until=until, ending=ending, only=labels.RULED_BY)
     for version in (trial.champion, trial.rival):
@@ -109,15 +129,88 @@ def compare(work: UnitOfWork, trial: Trial, rule: labels.LabelRule, until: date)
     ours = work.predictions(trial.champion, cohort["reservation_id"])
     theirs = work.predictions(trial.rival, cohort["reservation_id"])
     both = cohort[cohort["reservation_id"].isin(ours.index.intersection(theirs.index))]
+    clean = untouched_of(work, both, rule, until)
+    both = both[clean.rows]
     ids = both["reservation_id"]
-    return read(
-        daily_gains(
-            both["matured_on"],
-            both["label"].to_numpy(),
-            ours.reindex(ids).to_numpy(),
-            theirs.reindex(ids).to_numpy(),
-        ),
-        trial.sequence,
+    days = daily_gains(
+        both["matured_on"],
+        both["label"].to_numpy(),
+        ours.reindex(ids).to_numpy(),
+        theirs.reindex(ids).to_numpy(),
+    )
+    return Compared(read(days, trial.sequence), ids, clean)
+
+
+def doubts_of(work: UnitOfWork, trial: Trial, compared: Compared, house: House, until: date) -> tuple[Doubted, ...]:
+    """Why what has been read must not promote by itself, each kind once."""
+    acted = _of_actions(compared.untouched, house.actions.broken_share)
+    if trial.kind is not Kind.TRIAL:
+        return acted
+    wrong = _wrong_arms(work, trial, compared, house.policy.arms_alpha)
+    if wrong:
+        return (Doubted(Doubt.ARMS, wrong[0]), *acted)
+    # What was found once was found: bookings that come later, dealt as they should be, only thin it out.
+    told = work.messages([message.id for message in _fact(trial, Doubt.ARMS, "", until).messages()])
+    return (*(Doubted(Doubt.ARMS, str(entry.message.payload["reasons"][0])) for entry in told), *acted)
+
+
+def _of_actions(clean: Untouched, broken_share: float) -> tuple[Doubted, ...]:
+    """What actions upon scores have done to the cohort."""
+    if clean.since is None or not clean.acted + clean.later + clean.left_out:
+        return ()
+    if not clean.held_out:
+        found = (
+            f"actions upon scores are on record since {clean.since}, and no booking is held out from them:"
+            f" {clean.acted:,} that were acted upon are left out, and what is left of {clean.acted + clean.later:,} is"
+            " a selection"
+        )
+        return (Doubted(Doubt.NO_HOLD_OUT, found),)
+    if clean.broken:
+        whole = clean.broken + clean.later
+        found = f"{clean.broken:,} of {whole:,} bookings that were held out were acted upon all the same: left out"
+        return (Doubted(Doubt.BROKEN, found, blocks=clean.broken > broken_share * whole),)
+    return ()
+
+
+def _wrong_arms(work: UnitOfWork, trial: Trial, compared: Compared, alpha: float) -> tuple[str, ...]:
+    """What is wrong with the arms: with any of them, by its id's hash; and with their sizes, on the way to the end."""
+    dealt = work.dealt(trial.trial_id)
+    meant = [arm(trial.trial_id, str(i), trial.serve_share).value for i in dealt.index]
+    others = int((dealt["arm"] != meant).sum())
+    read = dealt.loc[dealt.index.isin(compared.bookings)]
+    counts = [
+        _counted("dealt", dealt["arm"]),
+        _counted("served", dealt["served"]),
+        _counted("compared", read["arm"]),
+    ]
+    swapped = (f"{others:,} of {len(dealt):,} bookings are in another arm than their ids'",) if others else ()
+    return (*swapped, *mismatches(counts, trial.serve_share, alpha))
+
+
+def _counted(stage: str, arms: pd.Series) -> ArmCount:
+    return ArmCount(stage, int((arms == Arm.CHAMPION).sum()), int((arms == Arm.RIVAL).sum()))
+
+
+def _tell_doubts(house: House, trial: Trial, doubts: Sequence[Doubted], as_of: date) -> None:
+    """A mail for each kind of doubt; one that was told before is known by its id."""
+    if not doubts:
+        return
+    with house.store.begin() as work:
+        for doubted in doubts:
+            fact = _fact(trial, doubted.doubt, doubted.found, as_of)
+            work.add_messages(fact.messages(), house.clock())
+        work.commit()
+
+
+def _fact(trial: Trial, doubt: Doubt, found: str, as_of: date) -> TrialDoubted:
+    return TrialDoubted(
+        trial_id=trial.trial_id,
+        kind=trial.kind.value,
+        doubt=doubt.value,
+        champion=trial.champion,
+        version=trial.rival,
+        as_of=as_of,
+        reasons=(found,),
     )
 
 
@@ -164,6 +257,7 @@ def _score(house: House, until: date) -> Scored:
         chunk_rows=house.chunk_rows,
         clock=house.clock,
         checks=house.checks,
+        hold_out=house.actions.hold_out,
     )
 
 
@@ -307,7 +401,7 @@ def _end(
         work.commit()
     if trial.kind is Kind.TRIAL:
         try:
-            project_aliases(house.store, house.registry)
+            project_aliases(house.store, house.registry, house.clock)
         except CancellationsError as error:
             return Looked(ended, problems=(f"MLflow's aliases are not moved yet, reconcile will: {error}",))
     return Looked(ended)

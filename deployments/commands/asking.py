@@ -12,6 +12,7 @@ from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json
 from deployments.commands.words import (
     LAST_DECISIONS,
     TROUBLE,
+    alias_moved,
     course,
     decision_in_brief,
     figures,
@@ -21,7 +22,7 @@ from deployments.commands.words import (
     tell_history,
     tell_hold,
 )
-from deployments.console import Voice, print_json
+from deployments.console import LABEL, WIDTH, Voice, print_json, wrapped
 
 if TYPE_CHECKING:
     from cancellations.settings import Settings
@@ -93,6 +94,16 @@ def explain(
         tell_explanation(found, address, on, Voice(), shown=len(found.decisions) if every else LAST_DECISIONS)
 
 
+def _tell_actions(found: Status, voice: Voice) -> None:
+    acted = (
+        "none on record" if found.acted_since is None else f"{found.acted_upon:,} on record since {found.acted_since}"
+    )
+    alone = f"{found.held_out:,} open bookings are held out" if found.held_out else "no open booking is held out"
+    voice.fact("actions", f"{acted}; {alone}", style="" if found.held_out else TROUBLE)
+    if not found.held_out:
+        voice.fact("", "trials wait for a person; hold some out: CANCELLATIONS_ACTIONS__HOLD_OUT")
+
+
 def _tell_status(found: Status, settings: Settings, voice: Voice) -> None:
     def role(name: str, record: Any) -> None:
         if record is None:
@@ -117,6 +128,8 @@ def _tell_status(found: Status, settings: Settings, voice: Voice) -> None:
     voice.fact("serving", *(served or ["no open booking has a score"]))
     for hold in found.held:
         voice.fact("held back", tell_hold(hold), style=TROUBLE)
+    if found.acted_since is not None or found.held_out:
+        _tell_actions(found, voice)
     held = found.promotions_held
     approval = f"need a person's approval until `cancellations acknowledge`: {held}"
     voice.fact("promotions", f"by mode {settings.trial.mode}" if held is None else approval)
@@ -151,3 +164,5 @@ def _tell_status(found: Status, settings: Settings, voice: Voice) -> None:
             voice.fact("aliases", f"DISAGREE: {sentence}", style=TROUBLE)
     else:
         voice.fact("aliases", f"agree with the ledger (epoch {found.standing.epoch})")
+    for move in found.alias_moves:
+        voice.fact("", *wrapped(alias_moved(move), width=WIDTH - LABEL))

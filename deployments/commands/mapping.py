@@ -153,6 +153,8 @@ def _tell(found: Check, voice: Voice) -> None:
     told = ", ".join(f"{count:,} {status}" for status, count in found.statuses.items())
     rate = "" if found.cancel_rate is None else f"; {found.cancel_rate:.1%} of them cancelled"
     voice.fact("outcomes", f"{told or 'none'}{rate}", f"without an outcome yet: {found.open:,}")
+    if found.actions:
+        voice.fact("actions", ", ".join(f"{count:,} {action}" for action, count in found.actions.items()))
     if found.undated:
         counts = "when the booking matures (by default the day after arrival)"
         if found.undated_as == "load":

@@ -262,6 +262,7 @@ def _by_arrival(served: pd.DataFrame) -> pd.DataFrame:
             "probability": inorder["probability"].astype(float),
             "version": inorder["model_version"].astype(str),
             "arm": inorder["arm"].astype(object).where(inorder["arm"].notna(), None),
+            "hold_out": inorder["hold_out"].astype(bool),
         }
     ).reset_index(drop=True)
 
@@ -281,9 +282,8 @@ def _tell_scores(served: pd.DataFrame, voice: Voice) -> None:
 
     voice.say(line("reservation", "arrival", "probability", "version", "arm"), "bold")
     for row in served.head(SHOWN).itertuples():
-        voice.say(
-            line(one_line(row.reservation_id), row.arrival_on, f"{row.probability:.4f}", row.version, row.arm or "–")
-        )
+        name = f"{one_line(row.reservation_id)}{' (held out: leave it alone)' if row.hold_out else ''}"
+        voice.say(line(name, row.arrival_on, f"{row.probability:.4f}", row.version, row.arm or "–"))
 
 
 def _write(served: pd.DataFrame, path: Path) -> None:

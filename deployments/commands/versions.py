@@ -113,7 +113,8 @@ def _tell_comparison(compared: Compared, picture: Path | None, voice: Voice) -> 
         f" {found.cancel_rate:.1%} cancelled"
     )
     if found.left_out:
-        voice.say(f"{found.left_out:,} more became final, of which one of them may have learnt")
+        more = f"{found.left_out:,} more became final"
+        voice.say(f"{more}, of which one of them may have learnt, or upon which somebody acted")
     _tell_sides(found, voice)
     voice.say("")
     voice.tell(_verdict(found), style="bold")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deployments.console import LABEL, WIDTH, Voice, one_line, wrapped
 
 if TYPE_CHECKING:
+    from cancellations.domain.aliases import AliasMove
     from cancellations.domain.checks import Hold
     from cancellations.domain.promotion import LedgerRow, Trial
     from cancellations.ports import StoredDecision
@@ -120,6 +121,13 @@ def tell_history(history: History, voice: Voice) -> None:
             voice.tell(f"{trial.kind} of {pair(trial)}: {came}; {figures(trial)}", _INDENT)
             for finding in history.guards.get(trial.trial_id, ()):
                 voice.tell(f"guard: {finding}", _INDENT)
+        for move in (m for m in history.alias_moves if m.epoch == row.epoch):
+            voice.tell(alias_moved(move), _INDENT)
+
+
+def alias_moved(move: AliasMove) -> str:
+    often = "" if move.times == 1 else f", {move.times} times"
+    return f"{move}{often}, first seen {move.seen_at:%Y-%m-%d %H:%M} UTC: {move.reason}"
 
 
 _INDENT = " " * 19
@@ -134,6 +142,7 @@ def tell_explanation(found: Explanation, address: str | None, on: date, voice: V
     `shown` how many decisions about it are told, the last ones."""
     record = found.record
     voice.say(f"Version {record.version}: {found.role}", "bold")
+    voice.tell(found.why, "  ")
 
     voice.heading("Why it was asked for")
     _tell_wish(found, voice)
@@ -165,6 +174,8 @@ def tell_explanation(found: Explanation, address: str | None, on: date, voice: V
         )
     if not found.ledger:
         voice.say("  it never stood")
+    for move in found.alias_moves:
+        voice.tell(f"at epoch {move.epoch} {alias_moved(move)}", "  ")
     voice.tell(f"now it is {found.role}; {found.served:,} bookings that are open on {on} are served its score", "  ")
 
 

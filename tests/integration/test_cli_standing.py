@@ -580,7 +580,7 @@ def test_where_nothing_is_served_that_is_said(run: Run, empty_home: Path, tmp_pa
     shutil.copytree(empty_home, tmp_path / "home")
     assert "no booking that is open on 2016-02-07 is served a score" in run("scores", "--as-of", "2016-02-07").out
     assert "nobody has been champion yet" in run("history").out
-    assert run("history", "--json").json == {"ledger": [], "trials": []}
+    assert run("history", "--json").json == {"ledger": [], "trials": [], "alias_moves": [], "guards": {}}
     assert "serving      no open booking has a score" in run("status").out
 
 

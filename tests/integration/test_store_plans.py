@@ -6,6 +6,7 @@ import re
 from datetime import date
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psycopg
 from sqlalchemy import event
@@ -25,7 +26,7 @@ DAY, LATER = date(2024, 1, 1), date(2024, 2, 1)
 # Tables with a row for each booking, or several: nothing may read one from end to end.
 OF_BOOKINGS = {
     *("reservations", "outcomes", "features", "predictions", "servings", "arms"),
-    *("corrections", "outcome_corrections", "tallies"),
+    *("corrections", "outcome_corrections", "tallies", "actions", "hold_outs"),
 }
 # Tables that grow with time: the newest rows may be read along an index.
 OF_TIME = {"decisions", "calibrations", "requests", "messages", "loads", "quarantine", "ledger"}
@@ -61,6 +62,15 @@ def act(work: UnitOfWork) -> None:
     work.booked_span()
     work.add_arms("trial-2-1", {"a": Arm.RIVAL})
     work.unassigned("trial-2-1", DAY)
+    work.dealt("trial-2-1")
+    actions = pd.DataFrame({"reservation_id": ["a"], "action_taken": ["call"], "acted_on": [pd.Timestamp(LATER)]})
+    work.record_actions(actions)
+    work.first_action(LATER)
+    work.acted(ids, LATER)
+    work.undealt(DAY)
+    work.deal(ids, np.array([True, False]), DAY)
+    work.held_out(ids)
+    work.has_hold_out(LATER)
     work.serve(DAY, NOW)
     work.served(DAY)
     work.standing()

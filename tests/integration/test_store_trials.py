@@ -308,6 +308,7 @@ def test_without_a_champion_nothing_is_served(store: SqlStore) -> None:
         "arm",
         "epoch",
         "served_at",
+        "hold_out",
     ]
     assert served.empty
     assert served["epoch"].dtype == "int64"
@@ -468,7 +469,7 @@ def test_other_systems_read_the_last_score_of_every_booking_from_a_view(world: S
     ]
     with world._engine.connect() as connection:
         columns = list(connection.execute(text("SELECT * FROM scores")).keys())
-    assert columns == ["reservation_id", "probability", "model_version", "arm", "epoch", "served_at"]
+    assert columns == ["reservation_id", "probability", "model_version", "arm", "epoch", "served_at", "hold_out"]
 
 
 def test_servers_at_once_write_each_serving_once(store: SqlStore, store_url: str) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cancellations.domain.digest import Champion
 from cancellations.domain.events import (
     FACTS,
+    AliasMoved,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -31,6 +32,7 @@ from cancellations.domain.events import (
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
+    TrialDoubted,
     TrialEnded,
     identity,
     subject,
@@ -50,7 +52,9 @@ EXAMPLES: tuple[Fact, ...] = (
     RetrainFailed("request-7", None, END, REASONS),
     RetrainOverdue("request-7", "1", END, NOW, 64, REASONS),
     ChampionChanged("2", "1", 5, END, "promoted", "better", "the trial", "trial-2-4", REASONS),
+    AliasMoved("champion", "1", "2", 5, NOW, REASONS),
     ApprovalNeeded("trial-2-4", "1", "2", END, NOW, REASONS),
+    TrialDoubted("trial-2-4", "trial", "arms", "1", "2", END, REASONS),
     TrialEnded("trial-2-4", "trial", "rejected", "1", "2", END, REASONS),
     OutcomesArrived("trial-2-4", END, 120, NOW),
     OutlookPublished(END, "2", 0.8, "€", "", ("ada@hotel.example",), 0, ({"days": 7},), {"rank": [1]}, {"a": ["H"]}),
@@ -67,7 +71,9 @@ SUBJECTS = {
     RetrainFailed: ("request", "request-7"),
     RetrainOverdue: ("request", "request-7"),
     ChampionChanged: ("champion", "2"),
+    AliasMoved: ("alias", "champion"),
     ApprovalNeeded: ("trial", "trial-2-4"),
+    TrialDoubted: ("trial", "trial-2-4"),
     TrialEnded: ("trial", "trial-2-4"),
     OutcomesArrived: ("trial", "trial-2-4"),
     OutlookPublished: ("outlook", "2016-05-29"),
@@ -85,7 +91,9 @@ WAYS = {
     RetrainFailed: BY_MAIL,
     RetrainOverdue: BY_MAIL,
     ChampionChanged: BY_BOTH,
+    AliasMoved: BY_MAIL,
     ApprovalNeeded: BY_MAIL,
+    TrialDoubted: BY_MAIL,
     TrialEnded: BY_MAIL,
     OutcomesArrived: BY_EVENT,
     OutlookPublished: BY_MAIL,
@@ -160,12 +168,14 @@ def test_whatever_differs_makes_another_fact_unless_it_is_named_by_less(fact: Fa
         assert seen.isdisjoint(changed) is (by_all or field.name in fact.identified_by), field.name
 
 
-def test_a_morning_a_week_a_silence_and_a_request_have_one_mail_whatever_is_computed_anew() -> None:
-    named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue}
+def test_what_is_told_once_has_one_mail_whatever_is_computed_anew() -> None:
+    named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue, TrialDoubted, AliasMoved}
     assert {fact for fact in FACTS if fact.identified_by} == named
     assert DigestPublished.identified_by == ("until", "environment")
     assert RetrainOverdue.identified_by == ("request_id",)
     assert SourceSilent.identified_by == ("since",)
+    assert AliasMoved.identified_by == ("alias", "found", "epoch")
+    assert TrialDoubted.identified_by == ("trial_id", "doubt")
     assert OutlookPublished.identified_by == ("as_of", "environment")
 
 

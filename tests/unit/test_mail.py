@@ -20,6 +20,7 @@ from cancellations.domain.comparison import SequencePolicy, Step
 from cancellations.domain.events import (
     FACTS,
     OWNERS_MAILS,
+    AliasMoved,
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
@@ -36,9 +37,10 @@ from cancellations.domain.events import (
     RetrainRejected,
     SignalAlarmed,
     SourceSilent,
+    TrialDoubted,
     TrialEnded,
 )
-from cancellations.domain.promotion import TRANSITIONS, Change, Kind, Mode, Trial, TrialState
+from cancellations.domain.promotion import TRANSITIONS, Change, Doubt, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import (
     Action,
     ColumnDrift,
@@ -84,8 +86,10 @@ FACT_EXAMPLES: tuple[Fact, ...] = (
     RetrainOverdue(
         "request-7", "1", END, NOW, 64, ("no worker has taken it since 2016-05-30 06:00 UTC", "attempt 1: x")
     ),
+    TrialDoubted("trial-2-2", "trial", "arms", "1", "2", END, ("arms do not have their sizes",)),
+    AliasMoved("champion", "1", "2", 3, NOW, ("alias 'champion' was moved", "put back: the ledger says who serves")),
 )
-PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN, SILENT, LATE = FACT_EXAMPLES[5:]
+PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN, SILENT, LATE, DOUBTED, MOVED = FACT_EXAMPLES[5:]
 BY_HAND = ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "new price list.", "Ada")
 BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better", "the probation", "p-2-3", REASONS)
 SHIFTED = ChampionChanged(
@@ -380,6 +384,19 @@ def test_ends_of_trials_cannot_be_mistaken_for_one_another() -> None:
     assert len(subjects) == len(ENDS) == 8
     with pytest.raises(BadInput, match="no mail for a trial that ended as 'confirmed'"):
         said(replace(ENDED, state="confirmed"))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("doubt", Doubt)
+def test_each_doubt_says_what_it_is_what_to_look_at_and_that_a_person_decides(doubt: Doubt) -> None:
+    fact = replace(DOUBTED, doubt=doubt.value)  # type: ignore[call-arg]
+    mail = said(fact)
+    assert mail.tone is Tone.TROUBLE and mail.subject.startswith("The trial of challenger v2 cannot be believed: ")
+    assert "arms do not have their sizes" in mail.verdict
+    assert {"Look here first", "How much it matters"} <= set(dict(mail.points))
+    assert "promotes nothing by itself" in told(fact)
+    assert {c.split(" --")[0] for c in commands(fact)} >= {"cancellations withdraw", "cancellations promote 2"}
+    probation = said(replace(fact, kind="probation", champion="2", version="1"))
+    assert probation.subject.startswith("The probation of champion v2 cannot be believed: ")
 
 
 def test_a_trial_without_an_outcome_or_in_burn_in_says_that_it_is_too_early() -> None:

@@ -97,6 +97,18 @@ def test_outcomes_may_come_alone_and_say_when_they_count_as_known() -> None:
         ('"canceled"', '"cancelled"', "status.map.C is 'cancelled'; did you mean 'canceled'"),
         ("status =", 'reservation_id = "id"\nstatus =', "outcome.reservation_id is the reservation's"),
         ("status =", 'undated = "later"\nstatus =', "outcome.undated: 'later' cannot be used"),
+        ("status =", 'action_taken = "a"\nstatus =', "action_taken and acted_on belong together"),
+        (
+            "status =",
+            'action_taken = { column = "a", map = { x = "rang" } }\nacted_on = "d"\nstatus =',
+            "action_taken.map.x is 'rang'; Allowed: call, deposit, offer, other, none, and \"\" for nothing told",
+        ),
+        (
+            "status =",
+            'action_taken = "a"\nacted_on = { sum = ["d"] }\nstatus =',
+            "a sum is a number, and this is a date",
+        ),
+        ("loyalty =", "action_taken =", "'action_taken' is a name of our own"),
         ('kind = "number", column', 'knd = "number", column', "features.loyalty: there is no key 'knd'"),
         ('kind = "number"', 'kind = "numbr"', "features.loyalty.kind: 'numbr' cannot be used"),
         ('column = "points"', 'colum = "points"', "features.loyalty: there is no key 'colum'; did you mean 'column'"),

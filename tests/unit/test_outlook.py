@@ -42,6 +42,7 @@ def booked(
     hotel: str = "H",
     group: int = 0,
     name: str = "",
+    held: bool = False,
 ) -> dict[str, object]:
     return {
         "reservation_id": name or f"{hotel}-{group}-{ahead}-{probability}",
@@ -53,6 +54,7 @@ def booked(
         "group": group,
         "value": np.nan if price is None else price * nights,
         "value_at_risk": np.nan if price is None else probability * price * nights,
+        "hold_out": held,
     }
 
 
@@ -163,6 +165,7 @@ def test_the_riskiest_are_those_with_the_most_value_at_risk() -> None:
         booked(0.2, price=900.0, name="dear"),
         booked(0.99, price=None, name="unpriced"),
         booked(0.0, price=900.0, name="safe"),
+        booked(0.9, price=9_000.0, name="held out", held=True),
     )
     seen = Outlook(TODAY, 10, SHARE, "1", found, by_night(found, TODAY, 10, SHARE), 0, 0, 0)
     assert seen.riskiest(2)["reservation_id"].tolist() == ["long", "dear"]

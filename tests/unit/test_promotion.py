@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -15,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cancellations.domain.comparison import Finding, Reading, SequencePolicy, Step
+from cancellations.domain.comparison import Day, Finding, Reading, SequencePolicy, Step, read
 from cancellations.domain.promotion import (
     TRANSITIONS,
     Change,
+    Doubt,
+    Doubted,
     Kind,
     LedgerRow,
     Mode,
@@ -26,9 +29,11 @@ from cancellations.domain.promotion import (
     Trial,
     TrialPolicy,
     TrialState,
+    best_case,
     open_probation,
     open_trial,
     predecessor,
+    replacement,
     rule_on,
 )
 from cancellations.errors import BadInput
@@ -108,6 +113,85 @@ def test_without_an_answer_it_expires_on_its_last_day_and_not_before(kind: Kind,
         expired = rule_on(trial, none, OPENED + timedelta(days=days), None)
         assert expired.state is TrialState.EXPIRED
         assert expired.reasons[-1] == f"no answer by {OPENED + timedelta(days=days)}; champion 1 stays"
+
+
+# --- a newer challenger ---------------------------------------------------------------------------
+
+
+def read_so_far(gains: list[float], kind: Kind = Kind.TRIAL, **changes: Any) -> Trial:
+    """A trial that has read these daily sums of gain, of 100 bookings each."""
+    trial = running(kind)
+    days = [Day(OPENED + timedelta(days=n + 1), 100, gain) for n, gain in enumerate(gains)]
+    return replace(trial, evidence=read(days, trial.sequence).steps, **changes)
+
+
+def alternating(mean: float, days: int, spread: float = 3.0) -> list[float]:
+    return [mean + spread * (-1) ** n for n in range(days)]
+
+
+NEWER = OPENED + timedelta(days=28)
+LOST = alternating(-1.5, 20)
+
+
+@pytest.mark.parametrize(
+    ("trial", "newer", "days", "why"),
+    [
+        (read_so_far(LOST), NEWER, 28, None),
+        (read_so_far(LOST), NEWER - timedelta(days=1), 28, "27 days newer than challenger 2, and 28 are needed"),
+        (read_so_far(LOST), NEWER, 0, "never replaced, by the settings"),
+        (read_so_far(LOST[:13]), NEWER, 28, "burn-in: nothing is known yet"),
+        (read_so_far([]), NEWER, 28, "burn-in: nothing is known yet"),
+        (read_so_far(alternating(0.0, 20)), NEWER, 28, "may still be won by 2016-08-15"),
+        (read_so_far(LOST, state=TrialState.AWAITING), NEWER, 28, "has its answer: it is awaiting approval"),
+        (read_so_far(LOST, Kind.PROBATION), NEWER, 28, "to take a promotion back, and is not replaced"),
+    ],
+)
+def test_a_newer_challenger_replaces_one_that_cannot_win_any_more_and_no_other(
+    trial: Trial, newer: date, days: int, why: str | None
+) -> None:
+    found = replacement(trial, OPENED, newer, days)
+    assert found.allowed is (why is None)
+    assert (why or "challenger 2 cannot win by 2016-08-15 any more") in found.reason
+
+
+@given(st.floats(-4, 4), st.integers(14, 55), st.floats(0.1, 10))
+def test_a_trial_that_is_given_up_would_not_be_won_by_gaining_all_that_its_upper_bound_allows(
+    mean: float, days: int, spread: float
+) -> None:
+    trial = read_so_far(alternating(mean, days, spread))
+    if len(trial.evidence) < days:  # it has been decided
+        return
+    last = trial.evidence[-1]
+    best = best_case(trial)
+    assert last.high is not None and best is not None
+    left = (trial.last_day - last.day).days
+    # As unlike each other as the days before, and never ahead of what is allowed.
+    hoped = [last.high * 100 - gain for gain in alternating(0.0, left, spread)]
+    gains = enumerate([*alternating(mean, days, spread), *hoped], start=1)
+    if best <= 0:
+        hopeful = [Day(OPENED + timedelta(days=n), 100, gain) for n, gain in gains]
+        assert read(hopeful, trial.sequence).finding is not Finding.RIVAL
+    if last.high <= 0:
+        assert best < 0
+
+
+ARMS = Doubted(Doubt.ARMS, "arms do not have their sizes: of 400 bookings dealt 100 are in the challenger's")
+
+
+def test_a_doubt_is_told_at_once_and_keeps_every_finding_from_promoting_by_itself() -> None:
+    for kind, mode, finding in product(Kind, Mode, Finding):
+        plain = rule_on(running(kind, mode), reading(finding), OPENED, None)
+        doubted = rule_on(running(kind, mode), reading(finding), OPENED, None, [ARMS])
+        assert doubted.reasons[1] == ARMS.found
+        if plain.state is TrialState.PROMOTED:
+            assert doubted.state is TrialState.AWAITING
+            assert doubted.reasons[-1] == f"promotions need a person: {ARMS.found}"
+        else:
+            assert doubted.state is plain.state and doubted.reasons == (
+                plain.reasons[0],
+                ARMS.found,
+                *plain.reasons[1:],
+            )
 
 
 def test_a_rollback_needs_no_person_whatever_the_mode_and_whatever_is_held() -> None:

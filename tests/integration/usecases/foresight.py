@@ -21,7 +21,7 @@ from contest import TRAINED
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from world import OVERDUE, PATIENCE, POLICY, GivenMonitor, World
+from world import POLICY, GivenMonitor, World
 
 from cancellations.domain.comparison import Finding, daily_gains, read
 from cancellations.domain.events import identity
@@ -35,7 +35,6 @@ from cancellations.errors import BadInput, EpochMismatch, Refused
 from cancellations.model import GradientBoosting, Model
 from cancellations.ports import Candidate, Classifier, Observation, VersionRecord
 from cancellations.usecases.promote import take_over
-from cancellations.usecases.reconcile import reconcile
 from cancellations.usecases.trial import FEED_GRACE, answer
 
 # --- bookings and versions ------------------------------------------------------------------------
@@ -600,7 +599,7 @@ class Retrain:
 
 @dataclass(frozen=True)
 class Reconcile:
-    calls: ClassVar[int] = 12
+    calls: ClassVar[int] = 20
     moments: ClassVar[tuple[str, ...]] = ("lease_holder", "open_trial", "standing")
 
     def foresee(self, life: Life, scene: Scene) -> Foreseen:
@@ -612,15 +611,7 @@ class Reconcile:
         return life, None
 
     def do(self, world: World, today: date) -> object:
-        return reconcile(
-            world.store,
-            world.registry,
-            doorbell=world.orchestrator,
-            patience=PATIENCE,
-            overdue=OVERDUE,
-            max_attempts=TRAINING.max_attempts,
-            clock=world.clock,
-        )
+        return world.reconcile(max_attempts=TRAINING.max_attempts)
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 
 import mlflow.artifacts
 import pandas as pd
 import pytest
 from contest import BLIND, BURN_IN, TRAINED, day, foretell, good_until, steady
+from rich.console import Console
 from world import FIRST, POLICY, SECOND, GivenMonitor, World
 
+from cancellations.domain.aliases import AliasPolicy
 from cancellations.domain.gate import GatePolicy
 from cancellations.domain.promotion import Change, Kind, TrialState
 from cancellations.domain.retraining import Action, RequestState, RetrainPolicy
 from cancellations.errors import BadInput
 from cancellations.registry import digest
+from deployments.commands.words import tell_history
+from deployments.console import Voice
 
 # A contest's bookings are few.
 SMALL = replace(POLICY, gate=GatePolicy(backtest_days=28, min_rows=100))
@@ -77,6 +82,54 @@ def test_a_version_is_explained_from_the_drift_that_asked_for_it_to_its_rollback
         (3, version, None),
         (4, "1", None),
     ]
+
+
+def test_why_a_version_is_champion_is_answered_after_whatever_has_happened(contest: World) -> None:
+    """Promoted by its trial, taken back by its probation, another one adopted from MLflow, and that taken back."""
+    foretell(contest, v1=BLIND, v2=good_until(BURN_IN))
+    contest.reconcile()
+    contest.challenge("2", on=TRAINED)
+    contest.look_daily(TRAINED, day(20))
+    contest.look(day(2 * BURN_IN))
+    contest.release()
+    contest.registry.set_alias("champion", "3")
+    contest.reconcile(aliases=AliasPolicy.ADOPT)
+    adopted = contest.explain("3", day(30))
+    contest.registry.set_alias("champion", "2")
+    contest.reconcile()
+    contest.roll_back(day(31), reason="nobody knew of it")
+
+    assert adopted.why == (
+        f"it is champion since {day(2 * BURN_IN)} in place of version 1, promoted by somebody in MLflow (epoch 5):"
+        " alias champion was moved from version 1 to version 3 in MLflow, seen at 2024-05-01 12:00 UTC"
+    )
+    first, second, third = (contest.explain(version, day(31)) for version in ("1", "2", "3"))
+    assert first.why == (
+        f"it is champion since {day(31)} in place of version 3, rolled back by ada (epoch 6): nobody knew of it"
+    )
+    assert second.why == third.why == f"version 1 {first.why.removeprefix('it ')}"
+    assert [(row.epoch, row.change, row.by) for row in first.ledger] == [
+        (1, Change.FIRST, "the gate"),
+        (3, Change.PROMOTED, "the trial"),
+        (4, Change.ROLLED_BACK, "the probation"),
+        (5, Change.PROMOTED, "somebody in MLflow"),
+        (6, Change.ROLLED_BACK, "ada"),
+    ]
+    # The move that was undone stands with both versions that it was about, and in the history where it happened.
+    assert [m.found for m in second.alias_moves] == ["2"] and third.alias_moves == second.alias_moves
+    told = StringIO()
+    tell_history(contest.history(), Voice(Console(file=told, width=100)))
+    flat = " ".join(told.getvalue().split())
+    order = [
+        "3 2016-06-15 promoted 2 – the trial challenger 2 is better",
+        "4 2016-06-29 rolled back 1 – the probation its predecessor 1 is better",
+        "5 2016-06-29 promoted 3 – somebody in MLflow",
+        "alias 'champion' was moved from version 3 to version 2 in MLflow, by whom it does not say",
+        "put back: the ledger says who serves",
+        "6 2016-07-02 rolled back 1 – ada nobody knew of it",
+    ]
+    places = [flat.find(each) for each in order]
+    assert -1 not in places and places == sorted(places), flat
 
 
 def test_a_version_that_a_person_asked_for_has_a_request_and_no_report(challenged: World) -> None:

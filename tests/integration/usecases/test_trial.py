@@ -27,23 +27,24 @@ from contest import (
     maturing,
     policy,
 )
-from world import FIRST, NOW, POLICY, SECOND, CutOff, GivenMonitor, PowerCut, Table, World
+from world import FIRST, NOW, POLICY, SECOND, BrokenTrainer, CutOff, GivenMonitor, PowerCut, Table, World
 
 from cancellations.domain import features
-from cancellations.domain.comparison import Arm, arm
+from cancellations.domain.comparison import Arm, Day, arm, read
 from cancellations.domain.events import (
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
     DriftDetected,
     OutcomesArrived,
+    TrialDoubted,
     TrialEnded,
 )
 from cancellations.domain.labels import maturity
-from cancellations.domain.promotion import Change, Kind, Mode, Standing, Trial, TrialState
+from cancellations.domain.promotion import Change, Kind, Mode, Standing, Trial, TrialPolicy, TrialState
 from cancellations.domain.retraining import Action, RequestState, RetrainPolicy
 from cancellations.errors import BadInput, Refused, ServiceDown
-from cancellations.store.tables import outcomes, predictions
+from cancellations.store.tables import arms, outcomes, predictions
 from cancellations.usecases.trial import ask, compare, score_challenger
 
 AT_ONCE = RetrainPolicy(confirm_k=1, confirm_n=1, min_new_labels=0)
@@ -103,6 +104,64 @@ def test_no_retrain_begins_while_a_trial_is_open_and_its_request_waits(challenge
     challenged.withdraw(SECOND)
     assert len(challenged.reconcile().started) == 2
     assert challenged.retrain(asked).state is RequestState.CANDIDATE
+
+
+# --- a newer challenger ---------------------------------------------------------------------------
+
+SOON = replace(POLICY, trial=TrialPolicy(replace_after_days=1))
+NEWER = SECOND + timedelta(days=1)
+
+
+@pytest.fixture
+def lost(challenged: World) -> World:
+    """Challenger 2 cannot win any more, but has not lost yet; outcomes of a day more are there."""
+    challenged.ingest(until=NEWER, after=SECOND)
+    trial = challenged.open_trial()
+    assert trial is not None
+    days = [Day(trial.cohort_after + timedelta(days=n + 1), 100, -1.5 + 3.0 * (-1) ** n) for n in range(20)]
+    with challenged.store.begin() as work:
+        work.update_trial(replace(trial, evidence=read(days, trial.sequence).steps), trial.state, NOW)
+        work.commit()
+    challenged.score(until=SECOND)
+    return challenged
+
+
+def test_a_person_s_newer_challenger_takes_the_place_of_one_that_cannot_win_any_more(lost: World) -> None:
+    assert set(lost.serving(SECOND)) == {"1", "2"}
+    done = lost.retrain(lost.request(NEWER), policy=SOON)
+    assert (done.state, done.version) == (RequestState.CANDIDATE, "3")
+    old, new = lost.trials()
+    assert old.state is TrialState.WITHDRAWN
+    assert old.reasons[-1] == (
+        f"challenger 3 takes its place: challenger 2 cannot win by {old.last_day} any more, and a challenger trained as"
+        f" of {NEWER} is 1 day newer"
+    )
+    assert (new.champion, new.rival, new.epoch, new.state) == ("1", "3", 3, TrialState.RUNNING)
+    assert lost.standing() == Standing("1", "3", 3)
+    assert [row.change for row in lost.ledger()][1:] == [Change.CHALLENGED] * 2
+    assert lost.registry.aliases() == {"champion": "1", "challenger": "3"}
+    assert set(lost.serving(NEWER)) == {"1"}  # until the new one has scored, nobody is served the old one
+    [mail] = lost.messages(TrialEnded.topic)
+    assert (mail.payload["state"], mail.payload["version"]) == ("withdrawn", "2")
+
+
+def test_by_the_defaults_it_must_be_four_weeks_newer_and_an_automatic_one_always_waits(lost: World) -> None:
+    before = everything(lost)
+    with pytest.raises(Refused, match=r"is 1 day newer than challenger 2, and 28 are needed\. To end it: .*withdraw"):
+        lost.retrain(lost.request(NEWER))
+    with pytest.raises(Refused, match=r"the trial of challenger 2 against champion 1 has not ended.* waits for it$"):
+        lost.retrain(lost.automatic(NEWER), policy=SOON)
+    assert everything(lost) == before
+
+
+def test_a_trial_that_ends_while_the_newer_one_is_trained_is_not_replaced(lost: World) -> None:
+    request = lost.request(NEWER)
+    trainer = BrokenTrainer(lambda: lost.standing().champion == "2" or lost.promote("2", NEWER))
+    with pytest.raises(Refused, match=r"the probation of champion 2 .* is there to take a promotion back"):
+        lost.retrain(request, policy=SOON, trainer=trainer)
+    assert lost.standing() == Standing("2", None, 3)
+    assert [t.state for t in lost.trials()] == [TrialState.PROMOTED, TrialState.RUNNING]
+    assert lost.stored(request).state is RequestState.WAITING
 
 
 def test_a_new_challenger_scores_every_open_booking_at_once_and_its_arm_is_served_its_score(trained: World) -> None:
@@ -204,7 +263,7 @@ def test_a_booking_that_one_version_has_not_scored_is_not_read(contest: World) -
                 predictions.c.model_version == "2", predictions.c.reservation_id.in_(unscored.tolist())
             )
         )
-        reading = compare(work, trial, POLICY.labels, day(5))
+        reading = compare(work, trial, POLICY.labels, day(5)).reading
     assert [step.day for step in reading.steps] == [day(n) for n in (1, 2, 4, 5)]
     assert reading.steps[-1].bookings == maturing(1, 5) - len(unscored)
 
@@ -454,6 +513,73 @@ def test_each_open_booking_is_served_its_arms_score_and_both_scores_are_kept(con
         assert row["model_version"] == {Arm.CHAMPION: "1", Arm.RIVAL: "2"}[side]
     contest.look(day(4))
     assert {i: a for i, a in contest.arms(trial).items() if i in arms} == arms  # an arm is for ever
+
+
+def delete_arms(world: World, trial: Trial, which: Arm, until: int) -> None:
+    """As a clean-up by hand would: the arms of bookings that matured by a day, of one arm alone."""
+    over = bookings()[lambda rows: rows["n"].between(1, until)]["reservation_id"]
+    with world.store.begin() as work:
+        work._write(  # type: ignore[attr-defined]
+            arms.delete().where(
+                arms.c.trial_id == trial.trial_id,
+                arms.c.arm == which.value,
+                arms.c.reservation_id.in_(over.tolist()),
+            )
+        )
+        work.commit()
+
+
+def deal_anew(world: World, trial: Trial, reservation_id: str, given: Arm) -> None:
+    with world.store.begin() as work:
+        work._write(  # type: ignore[attr-defined]
+            arms.update()
+            .where(arms.c.trial_id == trial.trial_id, arms.c.reservation_id == reservation_id)
+            .values(arm=given.value)
+        )
+        work.commit()
+
+
+@pytest.mark.parametrize("lost", Arm)
+def test_a_trial_whose_arms_were_lost_on_the_way_tells_it_once_and_promotes_nothing_by_itself(
+    contest_on_either: World, lost: Arm
+) -> None:
+    world = contest_on_either
+    foretell(world, v1=BLIND, v2=GOOD)
+    trial = world.challenge("2", on=TRAINED, policy=policy())
+    world.look(day(1))  # deals what is open
+    world.look(day(BURN_IN - 2))
+    assert world.messages(TrialDoubted.topic) == []
+    delete_arms(world, trial, lost, until=BURN_IN - 2)
+
+    looked = world.look(day(BURN_IN - 1)).trial
+    assert looked is not None and looked.state is TrialState.RUNNING
+    found = looked.reasons[1]
+    assert found.startswith("arms do not have their sizes: of ") and "bookings compared" in found
+    world.look(day(BURN_IN - 1))
+    [mail] = world.messages(TrialDoubted.topic)
+    assert (mail.payload["doubt"], mail.payload["reasons"]) == ("arms", [found])
+
+    # Later bookings, dealt as they should be, do not make it undone.
+    asked = world.look(day(BURN_IN)).trial
+    assert asked is not None and asked.state is TrialState.AWAITING
+    assert asked.reasons[-1].startswith("promotions need a person: arms do not have their sizes")
+    assert world.standing().champion == "1"
+    # It is told where people look, and a person may still say yes.
+    assert asked.reasons == world.status().trial.reasons == world.explain("2", day(BURN_IN)).trials[0].reasons  # type: ignore[union-attr]
+    assert world.answer(asked, approve=True, as_of=day(BURN_IN)).takeover is not None
+    assert len(world.messages(TrialDoubted.topic)) == 1
+
+
+def test_a_booking_in_another_arm_than_its_ids_is_found_by_itself(contest: World) -> None:
+    foretell(contest, v1=BLIND, v2=GOOD)
+    trial = contest.challenge("2", on=TRAINED, policy=policy())
+    contest.look(day(2))
+    one, dealt = next(iter(contest.arms(trial).items()))
+    deal_anew(contest, trial, one, next(a for a in Arm if a is not dealt))
+    looked = contest.look(day(3)).trial
+    assert looked is not None
+    assert looked.reasons[1] == f"1 of {len(contest.arms(trial)):,} bookings are in another arm than their ids'"
+    assert contest.messages(TrialDoubted.topic)[0].payload["doubt"] == "arms"
 
 
 def test_a_share_of_nothing_is_a_shadow_trial_that_may_promote(contest: World) -> None:

@@ -21,11 +21,13 @@ import numpy as np
 import pandas as pd
 from once import Once
 
+from cancellations.domain.aliases import AliasPolicy
 from cancellations.domain.checks import CheckPolicy
 from cancellations.domain.comparison import Arm
 from cancellations.domain.events import Message
 from cancellations.domain.features import FEATURES
 from cancellations.domain.gate import GatePolicy
+from cancellations.domain.hold_out import ActionPolicy
 from cancellations.domain.in_flight import InFlightPolicy, Slice
 from cancellations.domain.labels import Examples, LabelRule
 from cancellations.domain.promotion import Change, LedgerRow, Standing, Trial, TrialPolicy, open_trial
@@ -54,6 +56,7 @@ from cancellations.registry import MlflowRegistry
 from cancellations.sources.simulator import Simulator
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.tables import arms
+from cancellations.usecases.adopt import settle_aliases
 from cancellations.usecases.aliases import project_aliases
 from cancellations.usecases.deliver import Delivered, deliver
 from cancellations.usecases.digest import Digested, digest
@@ -298,6 +301,7 @@ class World:
     trainer: Trainer = field(default_factory=QuickTrainer)
     orchestrator: Orchestrator = field(default_factory=Orchestrator)
     trial_policy: TrialPolicy = POLICY.trial
+    actions: ActionPolicy = field(default_factory=ActionPolicy)
 
     def ingest(self, until: date, after: date | None = None, source: Source | None = None) -> LoadCounts:
         policy = LoadPolicy(labels=POLICY.labels)
@@ -328,6 +332,7 @@ class World:
             cut=cut,
             across=across,
             checks=checks,
+            hold_out=self.actions.hold_out,
         )
 
     def request(self, as_of: date, reason: str = "a person asks") -> RetrainRequest:
@@ -415,15 +420,23 @@ class World:
             clock=self.clock,
         )
 
-    def reconcile(self, *, doorbell: bool = True, registry: Registry | None = None) -> Reconciled:
+    def reconcile(
+        self,
+        *,
+        doorbell: bool = True,
+        aliases: AliasPolicy = AliasPolicy.UNDO,
+        max_attempts: int = POLICY.max_attempts,
+        **instead: Any,
+    ) -> Reconciled:
         return reconcile(
-            self.store,
-            registry or self.registry,
+            instead.get("store", self.store),
+            instead.get("registry", self.registry),
             doorbell=self.orchestrator if doorbell else None,
             patience=PATIENCE,
             overdue=OVERDUE,
-            max_attempts=POLICY.max_attempts,
+            max_attempts=max_attempts,
             clock=self.clock,
+            settle_aliases=lambda: settle_aliases(self.house(**instead), aliases),
         )
 
     def status(self, registry: Registry | None = None, as_of: date = SECOND) -> Status:
@@ -431,7 +444,8 @@ class World:
 
     def house(self, **instead: Any) -> House:
         adapters: dict[str, Any] = {"store": self.store, "registry": self.registry, "clock": self.clock}
-        return House(policy=self.trial_policy, rule=POLICY.labels, chunk_rows=50_000, **(adapters | instead))
+        adapters |= {"policy": self.trial_policy, "actions": self.actions}
+        return House(rule=POLICY.labels, chunk_rows=50_000, **(adapters | instead))
 
     def look(self, until: date, run: str | None = None, **instead: Any) -> Looked:
         return look(self.house(**instead), until=until, run=run)
@@ -490,7 +504,7 @@ class World:
             trial = open_trial(after, trained, on, record.request_id, policy or self.trial_policy)
             work.add_trial(trial, now)
             work.commit()
-        project_aliases(self.store, self.registry)
+        project_aliases(self.store, self.registry, self.clock)
         return trial
 
     # --- what stands in the store -----------------------------------------------------------------
