@@ -66,7 +66,7 @@ TRAINING = TrainingPolicy(
 )
 WHEN = RetrainPolicy(min_new_labels=0)
 CHAMPION, OTHER, MADE = "1", "2", "3"  # MADE by the retrain
-# A file outside of the store: whoever waits for its lock gives up soon.
+# A file outside of the store: whoever waits for a lock gives up soon, and MLflow keeps no connection.
 HURRIED, HURRIED_SECONDS = "hurried", 0.5
 
 # Methods of `ports.UnitOfWork` by which the steps write; a test holds the list against what they do.
@@ -191,13 +191,17 @@ class Hands:
 
     @cached_property
     def store(self) -> Any:
-        if (self.place.outside / HURRIED).exists():
+        if self.hurried:
             engine.BUSY_SECONDS = HURRIED_SECONDS
         return MortalStore(open_store(self.place.url), self.fate, WRITES)
 
     @cached_property
     def registry(self) -> Any:
-        return Mortal(self.place.registry(), self.fate, ("register", "set_alias", "log_report"), ("load", "aliases"))
+        registry = self.place.registry()
+        if self.hurried:
+            os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
+            registry.aliases()  # a database that is gone before it was opened MLflow awaits for two minutes
+        return Mortal(registry, self.fate, ("register", "set_alias", "log_report"), ("load", "aliases"))
 
     @cached_property
     def doorbell(self) -> Any:
@@ -211,6 +215,10 @@ class Hands:
     def tools(self) -> Tools:
         trainer: Any = Mortal(_Witness(self.place.outside / "fits"), self.fate, ("fit",))
         return Tools(trainer, GroupBootstrap(resamples=20), _Undrawn())
+
+    @property
+    def hurried(self) -> bool:
+        return (self.place.outside / HURRIED).exists()
 
     @property
     def owner(self) -> str:
@@ -318,7 +326,7 @@ def _restart(hands: Hands) -> None:
         hands.registry,
         doorbell=hands.doorbell,
         patience=timedelta(minutes=3),
-        overdue=timedelta(days=2),
+        overdue=timedelta(days=2 * len(STEPS)),  # steps lie a day apart
         max_attempts=ATTEMPTS,
         clock=hands.clock,
     )
