@@ -51,8 +51,7 @@ def undisturbed(
     folder = tmp_path_factory.mktemp(request.param)
     with _databases(request, folder) as databases:
         scenery = Scenery(loading.__name__, databases, folder)
-        place = scenery.place(databases.new(), versions)
-        assert children.run(loading.prepare, place).exitcode == 0, place.failure
+        place = scenery.begin(children, loading.prepare, versions)
         yield act_undisturbed(scenery, children, place, len(loading.STEPS))
 
 
@@ -88,8 +87,5 @@ def succession_undisturbed(
     folder = tmp_path_factory.mktemp(f"succession-{request.param}")
     with _databases(request, folder) as databases:
         scenery = Scenery(succession.__name__, databases, folder, succession.move_in)
-        outside = registered.with_name(f"before-{request.param}")
-        succession.move_in(registered, outside)
-        place = scenery.place(databases.new(), outside)
-        assert children.run(succession.prepare, place).exitcode == 0, place.failure
+        place = scenery.begin(children, succession.prepare, registered)
         yield act_undisturbed(scenery, children, place, len(succession.STEPS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import replace
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -12,6 +13,9 @@ import numpy as np
 from act import DIED, REFUSED, Place, perform
 from children import PATIENCE, Children, in_lockstep, side_by_side
 from undisturbed import Undisturbed
+
+# Whatever moment comes.
+ANY = "any"
 
 
 def die_and_go_on(
@@ -94,11 +98,17 @@ def two_at_once(
 
 
 def at_a_meeting(
-    children: Children, place: Place, step: int, moment: str, happens: Callable[[], None], nth: int = 1
+    children: Children,
+    place: Place,
+    step: int,
+    moment: str,
+    happens: Callable[[], None],
+    nth: int = 1,
+    late: timedelta | None = None,
 ) -> int | None:
-    """Does a step, and lets something happen when it comes to a moment, the nth time: how it ended."""
+    """Does a step, and lets something happen when it comes to a moment, or to `ANY`, the nth time: how it ended."""
     ours, theirs = children.pipe()
-    process = children.start(perform, place, [step], [], theirs)
+    process = children.start(perform, place, [step], [], theirs, late)
     theirs.close()
     came = _go_on_until(ours, moment, happens, nth)
     process.join(PATIENCE)
@@ -116,7 +126,7 @@ def _go_on_until(meeting: Connection, moment: str, happens: Callable[[], None], 
         except (EOFError, ConnectionResetError):
             meeting.close()
             return times
-        if come.endswith(f": {moment}"):
+        if moment in (ANY, come.partition(": ")[2]):
             times += 1
             if times == nth:
                 happens()

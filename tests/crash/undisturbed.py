@@ -26,18 +26,24 @@ class Scenery:
     folder: Path
     move_in: MoveIn | None = None
 
-    def place(self, url: str, outside: Path) -> Place:
-        own = self.folder / uuid.uuid4().hex
-        own.mkdir()
-        return Place(self.act, own, url, outside)
+    def begin(self, children: Children, prepare: Callable[[Place], None], outside: Path) -> Place:
+        """A world with a new database, as `prepare` leaves it."""
+        place = self._place(self.databases.new(), outside)
+        assert children.run(prepare, place).exitcode == 0, place.failure
+        return place
 
     def copy(self, place: Place) -> Place:
         """A world at rest once more, with a folder in which nothing has happened."""
-        outside = place.outside
+        return self._place(self.databases.copy(place.url), place.outside)
+
+    def _place(self, url: str, outside: Path) -> Place:
+        own = self.folder / uuid.uuid4().hex
+        own.mkdir()
         if self.move_in is not None:
-            outside = outside.with_name(uuid.uuid4().hex)
-            self.move_in(place.outside, outside)
-        return self.place(self.databases.copy(place.url), outside)
+            moved = outside.with_name(uuid.uuid4().hex)
+            self.move_in(outside, moved)
+            outside = moved
+        return Place(self.act, own, url, outside)
 
     def drop(self, place: Place) -> None:
         self.databases.drop(place.url)
