@@ -31,7 +31,7 @@ from cancellations.domain.in_flight import InFlightPolicy
 from cancellations.domain.labels import CANCELLED, LabelRule
 from cancellations.domain.promotion import Change, TrialPolicy
 from cancellations.domain.reservation import coerce, sized
-from cancellations.domain.retraining import MonitorReport, RequestState, RetrainPolicy, Signal, Window, judge
+from cancellations.domain.retraining import MonitorReport, RetrainPolicy, Signal, Window, judge
 from cancellations.errors import Refused, ServiceDown
 from cancellations.metrics import GroupBootstrap
 from cancellations.model import Model
@@ -236,7 +236,7 @@ class Hands:
 # --- the steps ------------------------------------------------------------------------------------
 
 
-def _watch(hands: Hands) -> None:
+def _monitor(hands: Hands) -> None:
     """Two windows: the first is not enough, the second confirms."""
     monitor(
         hands.store,
@@ -250,6 +250,7 @@ def _watch(hands: Hands) -> None:
         open_bookings=InFlightPolicy(min_rows=30),
         clock=hands.clock,
     )
+    _deliver(hands)
 
 
 def _deliver(hands: Hands) -> None:
@@ -272,7 +273,7 @@ def _deliver(hands: Hands) -> None:
 def _retrain(hands: Hands) -> None:
     """What the automation does for each event, and a run that reconcile has started."""
     for request_id in rung(hands.place.outside):
-        retrain(
+        ended = retrain(
             request_id,
             store=hands.store,
             registry=hands.registry,
@@ -281,13 +282,8 @@ def _retrain(hands: Hands) -> None:
             owner=hands.owner,
             clock=hands.clock,
         )
-
-
-def _score_challenger(hands: Hands) -> None:
-    with hands.store.begin() as work:
-        requests = work.requests(RequestState.CANDIDATE)
-    for request in requests:
-        score_challenger(hands.house, request)
+        _deliver(hands)
+        score_challenger(hands.house, ended)
 
 
 def _load(store: Store, after: date, until: date) -> None:
@@ -299,16 +295,23 @@ def _load(store: Store, after: date, until: date) -> None:
         work.commit()
 
 
-def _look(*days: int, after: int) -> Callable[[Hands], None]:
-    def step(hands: Hands) -> None:
-        _load(open_store(hands.place.url), day(after), day(days[-1]))
-        for n in days:
-            looked = look(hands.house, until=day(n))
-            problems = (*looked.problems, *(looked.takeover.problems if looked.takeover else ()))
-            if problems:
-                raise ServiceDown("; ".join(problems))
+def _look(hands: Hands, after: int, *days: int) -> None:
+    """Days pass, a look at each; at last as often as the schedule does, so one finds what another has begun."""
+    for n in days:
+        _load(open_store(hands.place.url), day(after), day(n))
+        looked = look(hands.house, until=day(n))
+        problems = (*looked.problems, *(looked.takeover.problems if looked.takeover else ()))
+        if problems:
+            raise ServiceDown("; ".join(problems))
+    _deliver(hands)
 
-    return step
+
+def _promote_by_itself(hands: Hands) -> None:
+    _look(hands, CONFIRMED, EARLY, PROMOTED, PROMOTED)
+
+
+def _roll_back_by_itself(hands: Hands) -> None:
+    _look(hands, PROMOTED, BACK, BACK)
 
 
 def _roll_back(hands: Hands) -> None:
@@ -320,7 +323,7 @@ def _promote(hands: Hands) -> None:
     promote(hands.house, OTHER, reason="looked better", by="bo", as_of=day(BACK))
 
 
-def _restart(hands: Hands) -> None:
+def _reconcile(hands: Hands) -> None:
     found = reconcile(
         hands.store,
         hands.registry,
@@ -335,18 +338,13 @@ def _restart(hands: Hands) -> None:
     _deliver(hands)
 
 
-# The look that promotes, or rolls back, looks once more, as the schedule does: it finds the probation.
+# As the flows are: each tells what it did before it ends.
 STEPS: tuple[tuple[str, Callable[[Hands], None]], ...] = (
-    ("look for drift", _watch),
-    ("tell of the drift", _deliver),
+    ("monitor", _monitor),
     ("retrain", _retrain),
-    ("score the challenger", _score_challenger),
-    ("look early", _look(EARLY, after=CONFIRMED)),
-    ("promote", _look(PROMOTED, PROMOTED, after=EARLY)),
-    ("tell of the promotion", _deliver),
-    ("roll back", _look(BACK, BACK, after=PROMOTED)),
-    ("tell of the rollback", _deliver),
-    ("reconcile", _restart),
+    ("promote", _promote_by_itself),
+    ("roll back", _roll_back_by_itself),
+    ("reconcile", _reconcile),
 )
 # Steps of people, who come between; not of the story.
 BETWEEN: tuple[tuple[str, Callable[[Hands], None]], ...] = (
@@ -394,7 +392,7 @@ def _examine(hands: Hands) -> list[str]:
     return broken(found, ENDED if hands.fate.step == STORY[-1] else RULES)
 
 
-ACT = Act((*STEPS, *BETWEEN), Hands, WRITES, _restart, _examine, _told, shared=False)
+ACT = Act((*STEPS, *BETWEEN), Hands, WRITES, _reconcile, _examine, _told, shared=False)
 
 
 # --- before the first step ------------------------------------------------------------------------

@@ -24,34 +24,32 @@ from succession import ATTEMPTS, BETWEEN, CHAMPION, HURRIED, MADE, STEPS, STORY,
 from undisturbed import Scenery, Undisturbed, act_undisturbed
 
 SEED = 20
-# Loads of a look before the one by which it proves a version: of both to see that they are there, and to score.
-PROOF = 5
+
+
+def long(*values: object) -> object:
+    """A case of the long run."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+# What takes its turn on PostgreSQL in the long run.
+FILES_FIRST = pytest.mark.parametrize("succession_undisturbed", ["sqlite", long("postgresql")], indirect=True)
 # Where a death is most likely to lose or to double something: one side is written, the other is not.
 TIGHTEST = (
-    "look for drift: after log_report #1",
-    "look for drift: add_request #1",
-    "tell of the drift: after ring #1",
-    "tell of the drift: after send #1",
-    "retrain: after register #1",
-    "retrain: set_alias #1",
-    "score the challenger: add_arms #1",
-    "promote: change_standing #1",
-    "promote: set_alias #1",
-    "tell of the promotion: after ring #1",
-    "roll back: hold_promotions #1",
-    "roll back: set_alias #1",
+    ("monitor", "after log_report #1"),
+    ("monitor", "add_request #1"),
+    ("monitor", "after ring #1"),
+    ("retrain", "after register #1"),
+    ("retrain", "set_alias #1"),
+    ("retrain", "add_arms #1"),
+    ("promote", "change_standing #1"),
+    ("promote", "set_alias #1"),
+    ("roll back", "hold_promotions #1"),
+    ("roll back", "after send #1"),
 )
 
 
 def step_of(name: str) -> int:
     return [step for step, _ in (*STEPS, *BETWEEN)].index(name)
-
-
-def points(undisturbed: Undisturbed, *wanted: str) -> list[tuple[int, str]]:
-    """Crash points with the steps in which they lie, all or those that are wanted."""
-    found = [(step, point) for step, heard in enumerate(undisturbed.heard) for point in heard.points]
-    assert set(wanted) <= {point for _, point in found}, "no step passes one of these points any more"
-    return [(step, point) for step, point in found if point in wanted or not wanted]
 
 
 def go_on(undisturbed: Undisturbed, children: Children, place: Place, step: int) -> None:
@@ -73,11 +71,16 @@ def test_every_write_of_the_act_is_a_crash_point(succession_undisturbed: Undistu
         assert any(f": {moment} #1" in point for point in passed), moment
 
 
-def test_a_death_at_the_tightest_moments_loses_and_doubles_nothing(
+def test_a_story_with_a_death_at_each_of_the_tightest_moments_ends_as_if_undisturbed(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story = succession_undisturbed
-    none_fails(die_and_go_on(story, children, *point) for point in points(story, *TIGHTEST))
+    story, place = succession_undisturbed, succession_undisturbed.world()
+    for name, moment in TIGHTEST:
+        died = children.run(perform, place, range(place.ended, len(STEPS)), [f"{name}: {moment}"])
+        assert died.exitcode == DIED, f"nobody died at {name}: {moment}; {place.failure}"
+    assert children.run(perform, place, range(place.ended, len(STEPS))).exitcode == 0, place.failure
+    assert (fault := story.fault(place)) is None, fault
+    story.scenery.drop(place)
 
 
 @pytest.mark.long
@@ -85,10 +88,11 @@ def test_a_death_at_any_crash_point_loses_and_doubles_nothing(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
     story = succession_undisturbed
-    print(f"{none_fails(die_and_go_on(story, children, *point) for point in points(story))} crash points")
+    points = [(step, point) for step, heard in enumerate(story.heard) for point in heard.points]
+    print(f"{none_fails(die_and_go_on(story, children, *point) for point in points)} crash points")
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [10, long(200)])
 def test_kills_at_random_moments_lose_and_double_nothing(
     succession_undisturbed: Undisturbed, children: Children, kills: int
 ) -> None:
@@ -96,6 +100,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     print(*(f"{kills} kills: {step}" for step, kills in by_step.items()), sep="\n")
 
 
+@pytest.mark.long
 def test_a_request_whose_workers_all_die_fails_within_its_attempts_though_nobody_reconciles(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
@@ -114,6 +119,7 @@ def test_a_request_whose_workers_all_die_fails_within_its_attempts_though_nobody
     story.scenery.drop(place)
 
 
+@pytest.mark.long
 def test_reconcile_that_dies_as_well_puts_the_alias_back_in_the_end(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
@@ -124,6 +130,7 @@ def test_reconcile_that_dies_as_well_puts_the_alias_back_in_the_end(
     go_on(story, children, place, step)
 
 
+@FILES_FIRST
 def test_reconcile_beside_a_worker_that_takes_over_forgets_no_attempt(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
@@ -152,7 +159,7 @@ def requests_of(place: Place) -> list[tuple[str, int]]:
 # --- two at once ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["look for drift", "retrain", "promote", "roll back"])
+@pytest.mark.parametrize("name", ["retrain", "promote", long("monitor"), long("roll back")])
 def test_of_two_that_do_the_same_at_once_one_does_it(
     succession_undisturbed: Undisturbed, children: Children, name: str
 ) -> None:
@@ -174,19 +181,21 @@ def test_of_two_at_once_one_may_die_anywhere(
         go_on(story, children, place, step)
 
 
-@pytest.mark.parametrize("person", [name for name, _ in BETWEEN])
+@pytest.mark.parametrize("person", ["a person promotes", long("a person rolls back")])
+@FILES_FIRST
 def test_a_look_that_rolls_back_and_a_person_who_acts_at_once_come_out_one_after_the_other(
     succession_undisturbed: Undisturbed, children: Children, person: str
 ) -> None:
     story, step = succession_undisturbed, step_of("roll back")
     place, ended = two_at_once(story, children, step, other=step_of(person))
     assert 0 in ended
-    # Whoever reconciles finds nothing broken.
-    assert children.run(perform, place, [step_of("tell of the rollback")], [], None, LATER).exitcode == 0, place.failure
+    # The next look finds nothing broken.
+    assert children.run(perform, place, [step], [], None, LATER).exitcode == 0, place.failure
     assert place.broken == []
     story.scenery.drop(place)
 
 
+@FILES_FIRST
 def test_a_worker_that_was_away_for_longer_than_its_lease_is_refused(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
@@ -222,8 +231,9 @@ def gone(place: Place) -> Iterator[Callable[[], None]]:
 
 @pytest.mark.parametrize(
     "moment",
-    ["look for drift: log_report", "retrain: load", "retrain: register", "promote: load", "promote: set_alias"],
+    ["monitor: log_report", "promote: set_alias", *map(long, ("retrain: load", "retrain: register", "promote: load"))],
 )
+@FILES_FIRST
 def test_without_mlflow_a_step_says_so_and_is_done_when_it_is_back(
     succession_undisturbed: Undisturbed, children: Children, moment: str
 ) -> None:
@@ -257,8 +267,9 @@ def closed(place: Place) -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.parametrize(
-    "moment", ["look for drift: add_decision", "retrain: change_standing", "promote: change_standing"]
+    "moment", ["promote: change_standing", long("monitor: add_decision"), long("retrain: change_standing")]
 )
+@FILES_FIRST
 def test_without_its_database_a_step_says_so_and_is_done_when_it_is_back(
     succession_undisturbed: Undisturbed, children: Children, moment: str
 ) -> None:
@@ -270,10 +281,11 @@ def test_without_its_database_a_step_says_so_and_is_done_when_it_is_back(
     go_on(story, children, place, step)
 
 
+@FILES_FIRST
 def test_without_prefect_and_the_mail_server_messages_wait_and_reconcile_starts_the_retrain(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story, step = succession_undisturbed, step_of("tell of the drift")
+    story, step = succession_undisturbed, step_of("monitor")
     place = story.world(step)
     (place.outside / REFUSING).touch()
     assert children.run(perform, place, [step]).exitcode == DOWN, place.failure
@@ -328,17 +340,19 @@ def standing_of(place: Place) -> tuple[str, str | None, int]:
     return champion, challenger, epoch
 
 
+# The nth load is the proof; before it each look has loaded both to see that they are there, and to score.
 @pytest.mark.parametrize(
-    ("name", "version", "epoch", "stays"), [("promote", MADE, 2, CHAMPION), ("roll back", CHAMPION, 3, MADE)]
+    ("name", "nth", "version", "epoch", "stays"),
+    [("promote", 9, MADE, 2, CHAMPION), long("roll back", 5, CHAMPION, 3, MADE)],
 )
+@FILES_FIRST
 def test_a_version_whose_artifact_is_gone_does_not_become_champion(
-    succession_undisturbed: Undisturbed, children: Children, name: str, version: str, epoch: int, stays: str
+    succession_undisturbed: Undisturbed, children: Children, name: str, nth: int, version: str, epoch: int, stays: str
 ) -> None:
     story, step = succession_undisturbed, step_of(name)
     place = story.world(step)
-    # The look has loaded both versions, and has scored with them; then it proves the one that takes over.
     vanishes = partial(lose, place, version, epoch)
-    assert at_a_meeting(children, place, step, "load", vanishes, nth=PROOF) == REFUSED, place.failure
+    assert at_a_meeting(children, place, step, "load", vanishes, nth=nth) == REFUSED, place.failure
     assert f"version {version} cannot take over" in place.failure
     assert children.run(perform, place, [step]).exitcode == 0, place.failure
     assert place.broken == []
