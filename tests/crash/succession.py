@@ -52,7 +52,7 @@ NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 TRAINED = date(2016, 6, 1)
 # Days after TRAINED: of the look that confirms drift, of the promotion, and of the rollback. Bookings mature on
 # all days from EARLIEST to LAST; after TURN guests are as they were.
-CONFIRMED, EARLY, PROMOTED, TURN, BACK = 40, 48, 56, 56, 73
+CONFIRMED, PROMOTED, TURN, BACK = 40, 56, 56, 73
 EARLIEST, LAST, A_DAY = -40, 80, 6
 SEED, RULE, CHUNK_ROWS, ATTEMPTS = 20, LabelRule(), 100, 3
 TRAINING = TrainingPolicy(
@@ -295,11 +295,11 @@ def _load(store: Store, after: date, until: date) -> None:
         work.commit()
 
 
-def _look(hands: Hands, after: int, *days: int) -> None:
-    """Days pass, a look at each; at last as often as the schedule does, so one finds what another has begun."""
-    for n in days:
-        _load(open_store(hands.place.url), day(after), day(n))
-        looked = look(hands.house, until=day(n))
+def _look(hands: Hands, after: int, until: int) -> None:
+    """Days pass; looks as the schedule does, again and again, so that one finds what another has begun."""
+    _load(open_store(hands.place.url), day(after), day(until))
+    for _ in range(2):
+        looked = look(hands.house, until=day(until))
         problems = (*looked.problems, *(looked.takeover.problems if looked.takeover else ()))
         if problems:
             raise ServiceDown("; ".join(problems))
@@ -307,11 +307,11 @@ def _look(hands: Hands, after: int, *days: int) -> None:
 
 
 def _promote_by_itself(hands: Hands) -> None:
-    _look(hands, CONFIRMED, EARLY, PROMOTED, PROMOTED)
+    _look(hands, CONFIRMED, PROMOTED)
 
 
 def _roll_back_by_itself(hands: Hands) -> None:
-    _look(hands, PROMOTED, BACK, BACK)
+    _look(hands, PROMOTED, BACK)
 
 
 def _roll_back(hands: Hands) -> None:
@@ -346,10 +346,11 @@ STEPS: tuple[tuple[str, Callable[[Hands], None]], ...] = (
     ("roll back", _roll_back_by_itself),
     ("reconcile", _reconcile),
 )
-# Steps of people, who come between; not of the story.
+# What comes between; it is not of the story.
 BETWEEN: tuple[tuple[str, Callable[[Hands], None]], ...] = (
     ("a person rolls back", _roll_back),
     ("a person promotes", _promote),
+    ("reconcile on time", _reconcile),
 )
 STORY = tuple(name for name, _ in STEPS)
 CHANGES = (
