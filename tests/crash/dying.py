@@ -59,6 +59,7 @@ def _ended(undisturbed: Undisturbed, place: Place, step: int, story: str) -> str
 
 def kill_at_random(undisturbed: Undisturbed, children: Children, kills: int, seed: int) -> dict[str, int]:
     """As many kills at moments of the whole act, drawn evenly, each in a world of its own; returns them by step."""
+    # Each is told as it comes: a long run that is ended shows how far it came.
     draw = np.random.default_rng(seed)
     ends = np.cumsum(undisturbed.seconds)
     by_step: dict[str, int] = {}
@@ -70,6 +71,7 @@ def kill_at_random(undisturbed: Undisturbed, children: Children, kills: int, see
         if came:
             name = undisturbed.act.steps[step][0]
             by_step[name] = by_step.get(name, 0) + 1
+            print(f"kill {sum(by_step.values())}: {name}", flush=True)
     return by_step
 
 
