@@ -218,7 +218,19 @@ class MlflowRegistry:
     def register(self, candidate: Candidate) -> VersionRecord:
         with self._reach(f"registering the version of request {candidate.request_id}"):
             known = self._of_request(candidate.request_id)
-            return self._record(known if known is not None else self._register(candidate))
+            return self._record(known if known is not None else self._only(self._register(candidate)))
+
+    def _only(self, made: ModelVersion) -> ModelVersion:
+        """The request's version: the one just made, or an earlier one that somebody else has made meanwhile.
+
+        MLflow lets two versions have the same tag. Whoever stood still for longer than its lease, between looking
+        and registering, takes back what it has made too much.
+        """
+        first = self._of_request(made.tags["request_id"])
+        if first is None or first.version == made.version:
+            return made
+        self._client.delete_model_version(self._name, made.version)
+        return first
 
     def _register(self, candidate: Candidate) -> ModelVersion:
         import skops.io

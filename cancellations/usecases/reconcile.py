@@ -11,7 +11,10 @@ from cancellations.domain.retraining import RequestState, RetrainRequest
 from cancellations.errors import CancellationsError
 from cancellations.ports import Doorbell, Registry, Store, UnitOfWork
 from cancellations.usecases.aliases import project_aliases
-from cancellations.usecases.retrain import LEASE, fail
+from cancellations.usecases.retrain import LEASE, fail, without_its_worker
+
+# The lease is given back in the transaction that takes it; nobody ever sees this.
+RECOVERY_TTL = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,25 @@ def reconcile(
 
 def _recover(store: Store, max_attempts: int, now: datetime) -> tuple[list[str], list[str]]:
     """Running requests whose worker is dead wait again, or fail when their attempts are used up."""
-    recovered, failed = [], []
+    recovered: list[str] = []
+    failed: list[str] = []
     with store.begin() as work:
-        if work.lease_holder(LEASE, now) is None:
-            for request in work.requests(RequestState.RUNNING):
-                note = f"attempt {request.attempts}: its worker died"
-                request = replace(request, detail=(*request.detail, note))
-                if request.attempts >= max_attempts:
-                    fail(work, request, now)
-                    failed.append(request.request_id)
-                else:
-                    work.update_request(replace(request, state=RequestState.WAITING), now)
-                    recovered.append(request.request_id)
-            work.commit()
+        if not work.requests(RequestState.RUNNING):
+            return recovered, failed
+        # A worker's own lease, until the commit: whoever takes over at this moment does so before, or after it.
+        token = work.acquire_lease(LEASE, "reconcile", now, RECOVERY_TTL)
+        if token is None:
+            return recovered, failed
+        for request in work.requests(RequestState.RUNNING):
+            request = without_its_worker(request)
+            if request.attempts >= max_attempts:
+                fail(work, request, now)
+                failed.append(request.request_id)
+            else:
+                work.update_request(replace(request, state=RequestState.WAITING), now)
+                recovered.append(request.request_id)
+        work.release_lease(LEASE, token)
+        work.commit()
     return recovered, failed
 
 

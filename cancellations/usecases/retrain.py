@@ -75,11 +75,11 @@ def retrain(
 ) -> RetrainRequest:
     """Works on a request until it ends; returns how it stands.
 
-    A request that has ended is returned as it is. Raises `Refused` while another worker holds the
-    lease, automatic retraining is paused, or a trial or probation has not ended; the request then keeps
-    waiting. A person's request need not wait for a trial that a newer challenger may replace
-    (`domain.promotion.replacement`). Too little data ends it as rejected. An error of the training counts as
-    an attempt and is raised; the last attempt ends the request as failed.
+    A request that has ended is returned as it is, and one whose last worker died ends as failed. Raises `Refused`
+    while another worker holds the lease, automatic retraining is paused, or a trial or probation has not ended; the
+    request then keeps waiting. A person's request need not wait for a trial that a newer challenger may replace
+    (`domain.promotion.replacement`). Too little data ends it as rejected. An error of the training counts as an
+    attempt and is raised; the last attempt ends the request as failed.
     """
     request, token = _claim(request_id, store, policy, owner, clock())
     if token is None:
@@ -117,6 +117,12 @@ def _claim(
         if token is None:
             holder = work.lease_holder(LEASE, now)
             raise Refused(f"another retrain runs ({holder}); request {request_id} waits for its end")
+        request = without_its_worker(request)
+        if request.attempts >= policy.max_attempts:
+            failed = fail(work, request, now)
+            work.release_lease(LEASE, token)
+            work.commit()
+            return failed, None
         claimed = replace(request, state=RequestState.RUNNING, attempts=request.attempts + 1)
         work.update_request(claimed, now)
         work.commit()
@@ -157,11 +163,20 @@ def _give_up(
         work.commit()
 
 
-def fail(work: UnitOfWork, request: RetrainRequest, now: datetime) -> None:
+def without_its_worker(request: RetrainRequest) -> RetrainRequest:
+    """A request of which nobody holds the lease: if it was running, its worker died, and that is written down."""
+    if request.state is not RequestState.RUNNING:
+        return request
+    return replace(request, detail=(*request.detail, f"attempt {request.attempts}: its worker died"))
+
+
+def fail(work: UnitOfWork, request: RetrainRequest, now: datetime) -> RetrainRequest:
     """Ends a request whose attempts are used up, and tells the owners."""
-    work.update_request(replace(request, state=RequestState.FAILED), now)
+    failed = replace(request, state=RequestState.FAILED)
+    work.update_request(failed, now)
     fact = RetrainFailed(request.request_id, request.champion, request.as_of, request.detail)
     work.add_messages(fact.messages(), now)
+    return failed
 
 
 def _train(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 import signal
+import time
 from collections.abc import Generator
-from dataclasses import replace
 from multiprocessing.process import BaseProcess
 
 import numpy as np
 import pytest
-from act import DIED, STEPS, WRITES, perform
-from children import PATIENCE, Children, in_lockstep, side_by_side
+from act import DIED, perform
+from children import PATIENCE, Children
+from dying import die_and_go_on, none_fails, two_at_once
+from loading import STEPS, WRITES
 from undisturbed import Undisturbed
 
 from cancellations.usecases import ingest, point_in_time, score
@@ -52,47 +54,30 @@ def test_whatever_dies_at_one_crash_point_after_another_ends_as_if_undisturbed(
         kinds, died = ({point.partition(" #")[0] for point in some} for some in (points, place.died))
         if missed := kinds - died:
             return f"nobody died at {missed}"
-        undisturbed.databases.drop(place.url)
+        undisturbed.scenery.drop(place)
         return None
 
-    _none_fails(side_by_side(die_at_all(step, heard.points) for step, heard in enumerate(undisturbed.heard)))
+    none_fails(die_at_all(step, heard.points) for step, heard in enumerate(undisturbed.heard))
 
 
 @pytest.mark.long
 def test_after_a_death_at_any_crash_point_a_restart_ends_as_if_undisturbed(
     undisturbed: Undisturbed, children: Children
 ) -> None:
-    def die_and_go_on(step: int, point: str) -> Generator[BaseProcess, None, str | None]:
-        place = undisturbed.world(step)
-        for deaths in ([point], []):
-            process = children.start(perform, place, range(step + place.ended, step + 1), deaths)
-            yield process
-            if process.exitcode != (DIED if deaths else 0):
-                return f"{point}: exit code {process.exitcode}; {place.failure}"
-        if fault := undisturbed.fault(place, step):
-            return f"{point}: {fault}"
-        undisturbed.databases.drop(place.url)
-        return None
-
     points = [(step, point) for step, heard in enumerate(undisturbed.heard) for point in heard.points]
-    _none_fails(side_by_side(die_and_go_on(*point) for point in points))
-
-
-def _none_fails(told: list[str | None]) -> None:
-    failures = sorted(failure for failure in told if failure is not None)
-    assert not failures, f"{len(failures)} of {len(told)} went wrong:\n" + "\n".join(failures)
+    none_fails(die_and_go_on(undisturbed, children, *point) for point in points)
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.long)])
 def test_what_is_killed_at_random_moments_ends_as_if_undisturbed(
     undisturbed: Undisturbed, children: Children, kills: int
 ) -> None:
-    draw = np.random.default_rng(SEED)
+    draw, seconds = np.random.default_rng(SEED), _whole(undisturbed, children)
     while kills:
         place, story = undisturbed.world(), []
         while place.ended < len(STEPS):
             process = children.start(perform, place, range(place.ended, len(STEPS)))
-            moment = draw.uniform(0, undisturbed.seconds)
+            moment = draw.uniform(0, seconds)
             process.join(moment if kills else PATIENCE)
             process.kill()
             process.join()
@@ -102,7 +87,16 @@ def test_what_is_killed_at_random_moments_ends_as_if_undisturbed(
                 story.append(f"killed after {moment:.3f} s, when {place.ended} steps had ended")
         print(*story, sep="\n")
         assert (fault := undisturbed.fault(place)) is None, fault
-        undisturbed.databases.drop(place.url)
+        undisturbed.scenery.drop(place)
+
+
+def _whole(undisturbed: Undisturbed, children: Children) -> float:
+    """Seconds that all steps take in one process."""
+    place, began = undisturbed.world(), time.monotonic()
+    assert children.run(perform, place, range(len(STEPS))).exitcode == 0, place.failure
+    seconds = time.monotonic() - began
+    assert (fault := undisturbed.fault(place)) is None, fault
+    return seconds
 
 
 @pytest.mark.parametrize("all_points", [False, pytest.param(True, marks=pytest.mark.long)])
@@ -113,17 +107,7 @@ def test_two_that_do_the_same_at_once_end_as_if_one_had_done_it_though_one_of_th
     for step, heard in enumerate(undisturbed.heard):
         points = heard.points if all_points else [str(draw.choice(heard.points))]
         for deaths in ([], *([point] for point in points)):
-            place = undisturbed.world(step)
-            other = replace(place, folder=place.folder / "other")
-            pipes = [children.pipe() for _ in (place, other)]
-            one = children.start(perform, place, [step], [], pipes[0][1])
-            mortal = children.start(perform, other, [step], deaths, pipes[1][1])
-            for _, theirs in pipes:
-                theirs.close()
-            in_lockstep([ours for ours, _ in pipes])
-            for process in (one, mortal):
-                process.join(PATIENCE)
-            assert one.exitcode == 0, (deaths, place.failure)
-            assert mortal.exitcode in ((0, DIED) if deaths else (0,)), (deaths, other.failure)
+            place, ended = two_at_once(undisturbed, children, step, deaths=deaths)
+            assert ended[0] == 0 and ended[1] in (0, DIED), (deaths, place.failure)
             assert (fault := undisturbed.fault(place, step)) is None, (deaths, fault)
-            undisturbed.databases.drop(place.url)
+            undisturbed.scenery.drop(place)

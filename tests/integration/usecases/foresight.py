@@ -600,7 +600,7 @@ class Retrain:
 @dataclass(frozen=True)
 class Reconcile:
     calls: ClassVar[int] = 20
-    moments: ClassVar[tuple[str, ...]] = ("lease_holder", "open_trial", "standing")
+    moments: ClassVar[tuple[str, ...]] = ("acquire_lease", "open_trial", "standing")
 
     def foresee(self, life: Life, scene: Scene) -> Foreseen:
         for name in life.in_state(RequestState.RUNNING):

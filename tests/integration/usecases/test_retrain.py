@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import contest
 import mlflow.artifacts
@@ -40,6 +41,7 @@ from cancellations.domain.recipes import Recipe
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import BadInput, LeaseLost, NotEnoughData, Refused
 from cancellations.model import TRUSTED_TYPES, Model
+from cancellations.ports import Candidate, VersionRecord
 from cancellations.registry import signature
 from cancellations.store import SqlStore
 from cancellations.store.tables import outcomes
@@ -270,6 +272,19 @@ def test_each_error_counts_an_attempt_and_the_last_one_fails_with_a_mail(trained
     assert trainer.fits == POLICY.max_attempts
 
 
+def test_a_request_whose_last_worker_died_fails_when_it_is_asked_for_again(trained: World) -> None:
+    asked = trained.request(SECOND)
+    request = trained.update(asked, state=RequestState.RUNNING, attempts=POLICY.max_attempts, detail=("attempt 2: x",))
+    before = trained.topics()
+    ended = trained.retrain(request, trainer=BrokenTrainer(lambda: pytest.fail("it must not train")))
+    assert (ended.state, ended.attempts) == (RequestState.FAILED, POLICY.max_attempts)
+    assert ended.detail == ("attempt 2: x", "attempt 3: its worker died")
+    assert trained.stored(request) == ended
+    assert trained.topics() == [*before, ("mail", RetrainFailed.topic)]
+    with trained.store.begin() as work:
+        assert work.lease_holder(LEASE, trained.clock()) is None
+
+
 # --- who may work ---------------------------------------------------------------------------------
 
 
@@ -287,6 +302,7 @@ def test_a_dead_workers_lease_expires_and_another_takes_over(trained: World) -> 
     trained.clock.advance(minutes=16)
     done = trained.retrain(request)
     assert (done.state, done.attempts) == (RequestState.CANDIDATE, 2)
+    assert done.detail[0] == "attempt 1: its worker died"
 
 
 @pytest.mark.parametrize("fit", [1, 2], ids=["in the backtest", "in the final fit"])
@@ -328,6 +344,20 @@ def test_a_lease_lost_during_registration_keeps_the_standing(trained: World) -> 
     # Whoever comes next finds the version that the request has.
     done = trained.retrain(request, owner="the next worker")
     assert (done.version, trained.versions()) == ("2", ["1", "2"])
+
+
+def test_a_worker_that_stood_still_while_it_registered_takes_its_version_back(trained: World) -> None:
+    candidate, late = contest.candidate("asked-for-once"), copy.copy(trained.registry)
+    register = late._register
+    theirs: list[VersionRecord] = []
+
+    def register_late(candidate: Candidate) -> Any:
+        theirs.append(trained.registry.register(candidate))
+        return register(candidate)
+
+    late._register = register_late  # type: ignore[method-assign]
+    assert late.register(candidate) == theirs[0]
+    assert trained.versions() == ["1", theirs[0].version]
 
 
 def test_a_pause_refuses_what_the_monitor_asked_for_and_not_what_a_person_asks(trained: World) -> None:
