@@ -1,0 +1,161 @@
+"""How often champions change wrongly, how late rightly, and what undoes a mistake: trials, probations, guards.
+
+Equals: trials in simulated markets with booking groups and shocks, gains centred with the true probabilities; and
+trials of the real file, each day's sum with a sign of its own. Better: fresh versions against champions of 26, 8 and 4
+weeks on the real file. Worse: versions trained on wrong labels, on the real file and on simulated endings. On the same
+streams what other rules promote: z-tests looked at daily, tests on single bookings, a new metric above the old one.
+
+A reach is of a count or a median, as it stands in the table: 80 of 2,000 is 5 % less what chance may add.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from datetime import date, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmarks.faults import TRAINING_FAULTS, Version, probabilities
+from benchmarks.figures import Figure, Options, Outcome, interval, run
+from benchmarks.rates import share
+from benchmarks.real_trials import Real
+from benchmarks.simulated_trials import AGES, DAYS, LONGEST_LEAD, ByRule, World, of_world
+from benchmarks.trials import OURS, POLICY, RULES, Scored, weekly
+from cancellations import settings
+from cancellations.bootstrap import locate
+from cancellations.domain.retraining import RetrainPolicy
+from cancellations.errors import BadInput
+from cancellations.replay.world import build_world
+from cancellations.usecases.walk_forward import Market
+
+# Bookings of the real file whose leads no edge of it cuts short; a trial opens each week from half a year later on,
+# and the last one has its 56 days.
+BOOKED_FROM, BOOKED_UNTIL = date(2015, 10, 5), date(2017, 2, 26)
+STARTS = weekly(date(2016, 7, 4), date(2016, 12, 26))
+WORKERS = 2
+WORLDS, EQUALS, EQUALS_QUICK, WORSE = 10, 2_000, 40, 400
+# In each world: pairs of versions that are tried as equals, and drawings of each pair of which one is worse.
+PAIRS, REDRAWN = 4, 5
+REACH_EQUALS, REACH_WORSE = 80, 11
+REACH_DAYS: Mapping[int, float] = {26: 15, 8: 18, 4: 25}
+REACH_SHARE: Mapping[int, float] = {26: 0.95, 8: 0.95, 4: 0.75}
+# As many trials as the retrain budget lets begin in a year.
+TRIALS_A_YEAR = RetrainPolicy().budget
+
+
+def measure(options: Options) -> Outcome:
+    own = settings.load(max_lead_days=LONGEST_LEAD, booked_from=BOOKED_FROM, booked_until=BOOKED_UNTIL)
+    found = locate(options.data, own, lambda text: None)
+    if found.first > BOOKED_FROM:
+        raise BadInput("the days are those of the public hotel file, which is not there; name it by --data")
+    with tempfile.TemporaryDirectory() as folder:
+        world = build_world(found.locator, own, Path(folder), say=lambda text: None)
+    market = Market(world.history, world.built, world.rule)
+    starts = STARTS[::13] if options.quick else STARTS
+    seeds = range(options.seed, options.seed + (1 if options.quick else WORLDS))
+    equals = EQUALS_QUICK if options.quick else EQUALS
+    # A process for each processor: threads of one would wait for those of another, several times as long.
+    with ProcessPoolExecutor(WORKERS, get_context("spawn"), threadpool_limits, (1,)) as pool:
+        made = _probabilities(market, starts, options.seed, pool)
+        drawn = [pool.submit(of_world, seed, equals // len(seeds) // PAIRS, REDRAWN) for seed in seeds]
+        scored = Scored.of(market, {version: p for part in made for version, p in part.result().items()})
+        real = Real(market, scored, starts, BOOKED_UNTIL)
+        figures = [*_equals(real, equals, options.seed), *_better(real), *_worse(real)]
+        figures += _simulated([one.result() for one in drawn])
+    return Outcome(
+        tuple(figures),
+        ", ".join(name for name in RULES if name != OURS),
+        f"{found.locator.rsplit('/', 1)[-1]}, {len(market.history):,} bookings made {BOOKED_FROM} to {BOOKED_UNTIL} at"
+        f" most {LONGEST_LEAD} days ahead, {len(starts)} trials opened {starts[0]} to {starts[-1]} against champions of"
+        f" each age; {len(seeds)} simulated markets",
+        repetitions=1,
+        intervals="95 %: Wilson for counts and shares; days: median with a bootstrap of it. Trials of the file overlap,"
+        " so that their intervals are too narrow",
+    )
+
+
+def _probabilities(
+    market: Market, starts: Sequence[date], seed: int, pool: Executor
+) -> list[Future[dict[Version, np.ndarray]]]:
+    """What all versions say that are compared on the real file; those of one day's training in one part."""
+    sound = {Version(start - timedelta(weeks=age)) for start in starts for age in (0, *AGES)}
+    faulty = {Version(start, fault) for start in starts for fault in TRAINING_FAULTS}
+    days = sorted({version.trained for version in sound | faulty})
+    parts = [days[n :: 2 * WORKERS] for n in range(2 * WORKERS)]
+    return [pool.submit(probabilities, market, [v for v in sound | faulty if v.trained in p], seed) for p in parts]
+
+
+def _equals(real: Real, count: int, seed: int) -> Iterator[Figure]:
+    day, lasting = real.shocks()
+    yield Figure("real: what bookings of an arrival day share, spread on the log odds", day, day, day, "")
+    yield Figure("real: what lasts beyond that day", lasting, lasting, lasting, "")
+    for days, name in ((1, "by day"), (7, "by week")):
+        yield from _false(f"equal, real, signs flipped {name}", real.equals(count, days, seed), reached=days == 1)
+
+
+def _false(kind: str, told: ByRule, *, reached: bool) -> Iterator[Figure]:
+    """Promotions where neither version is better, by rule; ours has to reach its goal."""
+    for rule, days in told.items():
+        reach = REACH_EQUALS * len(days) // EQUALS if rule == OURS and reached else None
+        yield _count(f"{kind}: {rule}", days, reach)
+    rate, low, high = share([day is not None for day in told[OURS]])
+    yield Figure(
+        f"{kind}: {OURS}, {TRIALS_A_YEAR} trials a year", *(TRIALS_A_YEAR * x for x in (rate, low, high)), "a year"
+    )
+
+
+def _better(real: Real) -> Iterator[Figure]:
+    later = POLICY.max_days + 1
+    for age in AGES:
+        for rule, days in real.better(age).items():
+            name = f"better, champion of {age} weeks: {rule}"
+            until = [later if day is None else day for day in days]
+            median, reach = float(np.median(until)), REACH_DAYS[age]
+            told = (f"<= {reach:g}", median <= reach) if rule == OURS else (None, None)
+            yield Figure(f"{name}, days", median, *interval(until), f"days; {later} is later", *told)
+            found = share([day is not None for day in days])
+            told = (f">= {REACH_SHARE[age]:g}", found[0] >= REACH_SHARE[age]) if rule == OURS else (None, None)
+            yield Figure(f"{name}, promoted", *found, f"of {len(days)} trials", *told)
+
+
+def _worse(real: Real) -> Iterator[Figure]:
+    for fault in TRAINING_FAULTS:
+        for rule, days in real.worse(fault).items():
+            if days:
+                yield _count(f"worse, real, {fault}: {rule}", days)
+
+
+def _simulated(found: Sequence[World]) -> Iterator[Figure]:
+    for kind in found[0].equal:
+        told = {rule: [day for world in found for day in world.equal[kind][rule]] for rule in RULES}
+        yield from _false(f"equal, simulated, {kind}", told, reached=kind == DAYS)
+    by_rule: ByRule = {rule: [] for rule in RULES}
+    # Each pair in turn, so that all worlds and faults have their part of those that are counted.
+    pairs = [told for world in found for told in world.worse.values()]
+    for number in range(REDRAWN):
+        for told in pairs:
+            for rule in RULES:
+                by_rule[rule].append(told[rule][number])
+    for rule, days in by_rule.items():
+        counted = days[:WORSE]
+        reach = REACH_WORSE * len(counted) // WORSE if rule == OURS else None
+        yield _count(f"worse, simulated: {rule}", counted, reach)
+
+
+def _count(name: str, days: Sequence[int | None], at_most: int | None = None) -> Figure:
+    """How many of them were promoted, with what Wilson's interval expects of as many."""
+    promoted = [day is not None for day in days]
+    rate = share(promoted)
+    counts = (len(days) * x for x in rate)
+    reach = (f"<= {at_most}", sum(promoted) <= at_most) if at_most is not None else (None, None)
+    return Figure(name, *counts, f"promoted of {len(days):,}", *reach)
+
+
+if __name__ == "__main__":
+    sys.exit(run("decisions", __doc__.partition("\n")[0], measure))
