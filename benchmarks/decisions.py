@@ -21,14 +21,17 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.faults import TRAINING_FAULTS, Version, probabilities
+from benchmarks.faults import SERVING, TRAINING_FAULTS, Version, probabilities
 from benchmarks.figures import Figure, Options, Outcome, interval, run
+from benchmarks.mistakes import MISTAKES, SOUND, Aftermath, Mistake, Takeovers, Where
 from benchmarks.rates import share
 from benchmarks.real_trials import Real
 from benchmarks.simulated_trials import AGES, DAYS, LONGEST_LEAD, ByRule, World, of_world
-from benchmarks.trials import OURS, POLICY, RULES, Scored, weekly
+from benchmarks.trials import OURS, POLICY, RULES, Scored, ours, weekly
 from cancellations import settings
 from cancellations.bootstrap import locate
+from cancellations.domain.guards import Guard
+from cancellations.domain.promotion import TrialState
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 from cancellations.replay.world import build_world
@@ -45,6 +48,10 @@ PAIRS, REDRAWN = 4, 5
 REACH_EQUALS, REACH_WORSE = 80, 11
 REACH_DAYS: Mapping[int, float] = {26: 15, 8: 18, 4: 25}
 REACH_SHARE: Mapping[int, float] = {26: 0.95, 8: 0.95, 4: 0.75}
+REACH_HEALTHY, REACH_ROLLED_BACK, REACH_SEEN, REACH_ROWS = 0.05, 0.8, 0.95, 300
+ROLLED_BACK_WITHIN = 28  # days
+# Retrains come 4 weeks apart at least and 13 at most: the middle is what reaches are held against.
+MIDDLE_AGE = 8
 # As many trials as the retrain budget lets begin in a year.
 TRIALS_A_YEAR = RetrainPolicy().budget
 
@@ -67,6 +74,7 @@ def measure(options: Options) -> Outcome:
         scored = Scored.of(market, {version: p for part in made for version, p in part.result().items()})
         real = Real(market, scored, starts, BOOKED_UNTIL)
         figures = [*_equals(real, equals, options.seed), *_better(real), *_worse(real)]
+        figures += [*_mistakes(real), *_healthy(real)]
         figures += _simulated([one.result() for one in drawn])
     return Outcome(
         tuple(figures),
@@ -86,6 +94,7 @@ def _probabilities(
     """What all versions say that are compared on the real file; those of one day's training in one part."""
     sound = {Version(start - timedelta(weeks=age)) for start in starts for age in (0, *AGES)}
     faulty = {Version(start, fault) for start in starts for fault in TRAINING_FAULTS}
+    faulty |= {Version(version.trained, fault) for version in sound for fault in SERVING}
     days = sorted({version.trained for version in sound | faulty})
     parts = [days[n :: 2 * WORKERS] for n in range(2 * WORKERS)]
     return [pool.submit(probabilities, market, [v for v in sound | faulty if v.trained in p], seed) for p in parts]
@@ -131,10 +140,80 @@ def _worse(real: Real) -> Iterator[Figure]:
                 yield _count(f"worse, real, {fault}: {rule}", days)
 
 
+def _mistakes(real: Real) -> Iterator[Figure]:
+    takeovers = Takeovers(real)
+    for mistake in MISTAKES:
+        name = f"{mistake.fault}, {mistake.where}"
+        for age in AGES if mistake.where in (Where.TRAINING, Where.SCORING) else (MIDDLE_AGE,):
+            found = [takeovers.after(start, age, mistake) for start in real.starts]
+            worse = [one for one in found if one.worse]
+            against = f"{name}, champion before it of {age} weeks"
+            reached = mistake.where is Where.TRAINING and age == MIDDLE_AGE
+            yield Figure(f"{against}: worse", *share([one.worse for one in found]), f"of {len(found)} takeovers")
+            if worse:
+                yield from _rolled_back(against, worse, reached=reached)
+            if age == MIDDLE_AGE:
+                yield from _guarded(name, mistake, found)
+    for fault in SERVING:
+        held = [takeovers.held(start, fault) for start in real.starts]
+        seen = [rows for rows in held if rows is not None]
+        name = f"{fault}, {Where.FEED}: checks before scoring"
+        yield Figure(f"{name} hold", *share([rows is not None for rows in held]), f"of {len(held)} takeovers")
+        if seen:
+            reach = (f"<= {REACH_ROWS}", np.median(seen) <= REACH_ROWS)
+            yield Figure(f"{name}, rows", np.median(seen), min(seen), max(seen), "bookings, min to max", *reach)
+
+
+def _rolled_back(name: str, worse: Sequence[Aftermath], *, reached: bool) -> Iterator[Figure]:
+    """Of versions that are worse: how many the probation rolls back, and when."""
+    days = [one.rolled_back for one in worse]
+    found = share([day is not None and day <= ROLLED_BACK_WITHIN for day in days])
+    reach = (f">= {REACH_ROLLED_BACK:g}", found[0] >= REACH_ROLLED_BACK) if reached else (None, None)
+    yield Figure(f"{name}: rolled back in {ROLLED_BACK_WITHIN} days", *found, f"of {len(days)} worse", *reach)
+    later = POLICY.probation_days + 1
+    until = [later if day is None else day for day in days]
+    yield Figure(f"{name}: rolled back after", np.median(until), *interval(until), f"days; {later} is never")
+
+
+def _guarded(name: str, mistake: Mistake, found: Sequence[Aftermath]) -> Iterator[Figure]:
+    """How often each guard fires on the first bookings."""
+    looked = [one for one in found if one.fired is not None]
+    for guard in Guard:
+        fired = share([guard in (one.fired or ()) for one in looked])
+        yield Figure(f"{name}: {guard} fires", *fired, f"of {len(looked)} takeovers")
+    rows = [one.rows for one in looked]
+    told = share([bool(one.fired) for one in looked])
+    reach = (f">= {REACH_SEEN:g}", told[0] >= REACH_SEEN) if mistake.where is Where.TAKEOVER else (None, None)
+    yield Figure(f"{name}: any guard fires", *told, f"of {len(looked)} takeovers", *reach)
+    yield Figure(f"{name}: rows until guards look", np.median(rows), min(rows), max(rows), "bookings, min to max")
+
+
+def _healthy(real: Real) -> Iterator[Figure]:
+    """Versions that won their trial, from the day of their promotion on."""
+    takeovers = Takeovers(real)
+    won = [(start, age, days) for age in AGES for start in real.starts if (days := ours(real.stream(start, age)))]
+    found = [takeovers.after(start, age, SOUND, start + timedelta(days=days)) for start, age, days in won]
+    held = [takeovers.held(start + timedelta(days=days), None) is not None for start, _, days in won]
+    unit = f"of {len(found)} promotions"
+    rolled_back = [one.rolled_back is not None for one in found]
+    for guard in Guard:
+        yield Figure(f"healthy: {guard} fires", *share([guard in (one.fired or ()) for one in found]), unit)
+    any_guard = [bool(one.fired) for one in found]
+    yield Figure("healthy: any guard fires", *share(any_guard), unit)
+    yield Figure("healthy: checks hold one of the first three days", *share(held), unit)
+    yield Figure("healthy: rolled back on probation", *share(rolled_back), unit)
+    together = share([any(one) for one in zip(any_guard, held, rolled_back, strict=True)])
+    reach = (f"<= {REACH_HEALTHY:g}", together[0] <= REACH_HEALTHY)
+    yield Figure("healthy: held or rolled back by any", *together, unit, *reach)
+
+
 def _simulated(found: Sequence[World]) -> Iterator[Figure]:
     for kind in found[0].equal:
         told = {rule: [day for world in found for day in world.equal[kind][rule]] for rule in RULES}
         yield from _false(f"equal, simulated, {kind}", told, reached=kind == DAYS)
+    probations = [one.state is TrialState.ROLLED_BACK for world in found for one in world.probations]
+    reach = (f"<= {REACH_HEALTHY:g}", np.mean(probations) <= REACH_HEALTHY)
+    yield Figure("equal, simulated: rolled back on probation", *share(probations), f"of {len(probations):,}", *reach)
     by_rule: ByRule = {rule: [] for rule in RULES}
     # Each pair in turn, so that all worlds and faults have their part of those that are counted.
     pairs = [told for world in found for told in world.worse.values()]
@@ -144,8 +223,8 @@ def _simulated(found: Sequence[World]) -> Iterator[Figure]:
                 by_rule[rule].append(told[rule][number])
     for rule, days in by_rule.items():
         counted = days[:WORSE]
-        reach = REACH_WORSE * len(counted) // WORSE if rule == OURS else None
-        yield _count(f"worse, simulated: {rule}", counted, reach)
+        at_most = REACH_WORSE * len(counted) // WORSE if rule == OURS else None
+        yield _count(f"worse, simulated: {rule}", counted, at_most)
 
 
 def _count(name: str, days: Sequence[int | None], at_most: int | None = None) -> Figure:

@@ -15,6 +15,8 @@ from cancellations.domain.recipes import DEFAULT_RECIPE, RECIPES
 from cancellations.usecases.walk_forward import Market
 
 RECIPE = RECIPES[DEFAULT_RECIPE]
+# Guards hold first scores against those of bookings made in the weeks before.
+LATELY_DAYS = 112
 # What the record of an agent or a company says where nobody has one: the overall rate.
 OVERALL_RATE = 0.37
 
@@ -85,18 +87,20 @@ SERVING: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 
 
 def probabilities(market: Market, versions: Sequence[Version], seed: int) -> dict[Version, np.ndarray]:
-    """What versions say of each booking that had not matured when they were trained, NaN of the others."""
+    """What versions say of the bookings that had not matured when they were trained, and of those made lately before;
+    NaN of the others."""
     matured_on = maturity(market.history, market.rule)
     found = {}
     for trained, training in dict.fromkeys((v.trained, _training(v)) for v in versions):
         model = trainer().fit(market.built, [TRAINING[training](market, trained, seed)], RECIPE, seed)
-        later = (matured_on > pd.Timestamp(trained)).to_numpy()
-        features = market.built[later]
+        lately = market.history["booked_on"] > pd.Timestamp(trained) - pd.Timedelta(days=LATELY_DAYS)
+        asked = ((matured_on > pd.Timestamp(trained)) | lately).to_numpy()
+        features = market.built[asked]
         for version in versions:
             if (version.trained, _training(version)) == (trained, training):
                 shown = features if version.fault not in SERVING else SERVING[version.fault](features)
-                probability = np.full(len(later), np.nan)
-                probability[later] = model.predict(shown)
+                probability = np.full(len(asked), np.nan)
+                probability[asked] = model.predict(shown)
                 found[version] = probability
     return found
 

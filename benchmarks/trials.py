@@ -196,7 +196,7 @@ def _first(stream: Stream, passed: np.ndarray, burn_in: int) -> int | None:
 
 @dataclass(frozen=True)
 class Scored:
-    """Bookings of a market with what versions say of them; `probability` by version, NaN where it may have learnt.
+    """Bookings of a market with what versions say of them, as `faults.probabilities` tells it.
 
     Rows in the market's order; `matured_on` and `label` (as each ended) of shape (rows,).
     """
