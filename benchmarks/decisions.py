@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.faults import SERVING, TRAINING_FAULTS, Version, probabilities
+from benchmarks.faults import SERVING_FAULTS, TRAINING_FAULTS, Version, probabilities
 from benchmarks.figures import Figure, Options, Outcome, interval, run
 from benchmarks.mistakes import MISTAKES, SOUND, Aftermath, Mistake, Takeovers, Where
 from benchmarks.rates import share
@@ -94,7 +94,7 @@ def _probabilities(
     """What all versions say that are compared on the real file; those of one day's training in one part."""
     sound = {Version(start - timedelta(weeks=age)) for start in starts for age in (0, *AGES)}
     faulty = {Version(start, fault) for start in starts for fault in TRAINING_FAULTS}
-    faulty |= {Version(version.trained, fault) for version in sound for fault in SERVING}
+    faulty |= {Version(version.trained, fault) for version in sound for fault in SERVING_FAULTS}
     days = sorted({version.trained for version in sound | faulty})
     parts = [days[n :: 2 * WORKERS] for n in range(2 * WORKERS)]
     return [pool.submit(probabilities, market, [v for v in sound | faulty if v.trained in p], seed) for p in parts]
@@ -113,10 +113,8 @@ def _false(kind: str, told: ByRule, *, reached: bool) -> Iterator[Figure]:
     for rule, days in told.items():
         reach = REACH_EQUALS * len(days) // EQUALS if rule == OURS and reached else None
         yield _count(f"{kind}: {rule}", days, reach)
-    rate, low, high = share([day is not None for day in told[OURS]])
-    yield Figure(
-        f"{kind}: {OURS}, {TRIALS_A_YEAR} trials a year", *(TRIALS_A_YEAR * x for x in (rate, low, high)), "a year"
-    )
+    rate = share([day is not None for day in told[OURS]])
+    yield Figure(f"{kind}: {OURS}, {TRIALS_A_YEAR} trials a year", *_times(TRIALS_A_YEAR, rate), "a year")
 
 
 def _better(real: Real) -> Iterator[Figure]:
@@ -154,13 +152,13 @@ def _mistakes(real: Real) -> Iterator[Figure]:
                 yield from _rolled_back(against, worse, reached=reached)
             if age == MIDDLE_AGE:
                 yield from _guarded(name, mistake, found)
-    for fault in SERVING:
+    for fault in SERVING_FAULTS:
         held = [takeovers.held(start, fault) for start in real.starts]
         seen = [rows for rows in held if rows is not None]
         name = f"{fault}, {Where.FEED}: checks before scoring"
         yield Figure(f"{name} hold", *share([rows is not None for rows in held]), f"of {len(held)} takeovers")
         if seen:
-            reach = (f"<= {REACH_ROWS}", np.median(seen) <= REACH_ROWS)
+            reach = (f"<= {REACH_ROWS}", bool(np.median(seen) <= REACH_ROWS))
             yield Figure(f"{name}, rows", np.median(seen), min(seen), max(seen), "bookings, min to max", *reach)
 
 
@@ -212,8 +210,9 @@ def _simulated(found: Sequence[World]) -> Iterator[Figure]:
         told = {rule: [day for world in found for day in world.equal[kind][rule]] for rule in RULES}
         yield from _false(f"equal, simulated, {kind}", told, reached=kind == DAYS)
     probations = [one.state is TrialState.ROLLED_BACK for world in found for one in world.probations]
-    reach = (f"<= {REACH_HEALTHY:g}", np.mean(probations) <= REACH_HEALTHY)
-    yield Figure("equal, simulated: rolled back on probation", *share(probations), f"of {len(probations):,}", *reach)
+    back = share(probations)
+    reach = (f"<= {REACH_HEALTHY:g}", back[0] <= REACH_HEALTHY)
+    yield Figure("equal, simulated: rolled back on probation", *back, f"of {len(probations):,}", *reach)
     by_rule: ByRule = {rule: [] for rule in RULES}
     # Each pair in turn, so that all worlds and faults have their part of those that are counted.
     pairs = [told for world in found for told in world.worse.values()]
@@ -230,10 +229,13 @@ def _simulated(found: Sequence[World]) -> Iterator[Figure]:
 def _count(name: str, days: Sequence[int | None], at_most: int | None = None) -> Figure:
     """How many of them were promoted, with what Wilson's interval expects of as many."""
     promoted = [day is not None for day in days]
-    rate = share(promoted)
-    counts = (len(days) * x for x in rate)
     reach = (f"<= {at_most}", sum(promoted) <= at_most) if at_most is not None else (None, None)
-    return Figure(name, *counts, f"promoted of {len(days):,}", *reach)
+    return Figure(name, *_times(len(days), share(promoted)), f"promoted of {len(days):,}", *reach)
+
+
+def _times(factor: int, told: tuple[float, float, float]) -> tuple[float, float, float]:
+    value, low, high = told
+    return factor * value, factor * low, factor * high
 
 
 if __name__ == "__main__":

@@ -78,12 +78,13 @@ def _no_records(features: pd.DataFrame) -> pd.DataFrame:
 
 
 # What a version is shown when it scores, by fault.
-SERVING: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+SERVING: Mapping[str | None, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "lead time 0": lambda f: f.assign(lead_days=0.0),
     "records of agents and companies empty": _no_records,
     "deposit type constant": lambda f: f.assign(deposit_type="No Deposit"),
     "price × 100": lambda f: f.assign(price=f["price"] * 100, relative_price=f["relative_price"] + np.log(100)),
 }
+SERVING_FAULTS: tuple[str, ...] = tuple(fault for fault in SERVING if fault is not None)
 
 
 def probabilities(market: Market, versions: Sequence[Version], seed: int) -> dict[Version, np.ndarray]:
@@ -98,7 +99,7 @@ def probabilities(market: Market, versions: Sequence[Version], seed: int) -> dic
         features = market.built[asked]
         for version in versions:
             if (version.trained, _training(version)) == (trained, training):
-                shown = features if version.fault not in SERVING else SERVING[version.fault](features)
+                shown = SERVING[version.fault](features) if version.fault in SERVING else features
                 probability = np.full(len(asked), np.nan)
                 probability[asked] = model.predict(shown)
                 found[version] = probability

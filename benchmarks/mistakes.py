@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmarks.days import RUN
 from benchmarks.days import Stream as Feed
-from benchmarks.faults import SERVING, TRAINING_FAULTS, Version
+from benchmarks.faults import SERVING, SERVING_FAULTS, TRAINING_FAULTS, Version
 from benchmarks.real_trials import Real
 from benchmarks.trials import Ruled, Stream, on_probation
 from cancellations.domain.checks import Past, learn
@@ -50,7 +50,7 @@ class Mistake:
 SOUND = Mistake(None)
 MISTAKES: tuple[Mistake, ...] = (
     *(Mistake(fault) for fault in TRAINING_FAULTS),
-    *(Mistake(fault, where) for where in (Where.SCORING, Where.TAKEOVER, Where.FEED) for fault in SERVING),
+    *(Mistake(fault, where) for where in (Where.SCORING, Where.TAKEOVER, Where.FEED) for fault in SERVING_FAULTS),
 )
 
 
@@ -128,7 +128,7 @@ class Takeovers:
         known = np.isfinite(new) & np.isfinite(old)
         first = self._one_of_each_group(known & since)[: GUARDS.rows]
         before = self._one_of_each_group(known & ~since)[-GUARDS.rows * GUARDS.samples :]
-        found = look(*(Pair(new[rows], old[rows]) for rows in (first, before)), GUARDS)
+        found = look(Pair(new[first], old[first]), Pair(new[before], old[before]), GUARDS)
         count = int((known & since)[: first[-1] + 1].sum())
         if any(one.outcome is Outcome.NOT_EVALUATED for one in found):
             return None, count

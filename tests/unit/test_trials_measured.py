@@ -187,12 +187,16 @@ def test_wrong_labels_are_wrong_as_they_are_told(market: Market) -> None:
     assert pending.label.sum() == known.label.sum() < ended[pending.row].sum()
 
 
-def test_versions_say_nothing_of_bookings_that_they_may_have_learnt_from(market: Market) -> None:
+def test_versions_are_asked_of_what_matured_later_and_faulty_ones_say_something_else(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.faults.LATELY_DAYS", 10)
     asked = [Version(TRAINED), *(Version(TRAINED, fault) for fault in SERVING)]
     found = probabilities(market, asked, 1)
     later = (maturity(market.history, market.rule) > pd.Timestamp(TRAINED)).to_numpy()
+    lately = (market.history["booked_on"] > pd.Timestamp(TRAINED - timedelta(days=10))).to_numpy()
     for probability in found.values():
-        np.testing.assert_array_equal(np.isfinite(probability), later)
+        np.testing.assert_array_equal(np.isfinite(probability), later | lately)
     sound = found[Version(TRAINED)][later]
     for fault in SERVING:
         assert np.abs(found[Version(TRAINED, fault)][later] - sound).mean() > 0.001, fault
