@@ -94,7 +94,9 @@ def _probabilities(
     """What all versions say that are compared on the real file; those of one day's training in one part."""
     sound = {Version(start - timedelta(weeks=age)) for start in starts for age in (0, *AGES)}
     faulty = {Version(start, fault) for start in starts for fault in TRAINING_FAULTS}
-    faulty |= {Version(version.trained, fault) for version in sound for fault in SERVING_FAULTS}
+    # A broken feed reaches the champion before, too.
+    broken = {start - timedelta(weeks=age) for start in starts for age in (0, MIDDLE_AGE)}
+    faulty |= {Version(day, fault) for day in broken for fault in SERVING_FAULTS}
     days = sorted({version.trained for version in sound | faulty})
     parts = [days[n :: 2 * WORKERS] for n in range(2 * WORKERS)]
     return [pool.submit(probabilities, market, [v for v in sound | faulty if v.trained in p], seed) for p in parts]

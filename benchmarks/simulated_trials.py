@@ -15,8 +15,7 @@ import pandas as pd
 
 from benchmarks.faults import TRAINING_FAULTS, Version, probabilities
 from benchmarks.looks import market_of
-from benchmarks.trials import POLICY, RULES, Ruled, Scored, Stream, Truth, on_probation
-from cancellations.domain.comparison import log_loss
+from benchmarks.trials import POLICY, RULES, Ruled, Scored, Stream, Truth, Usual, on_probation
 from cancellations.sources.simulator import simulate
 from cancellations.usecases.walk_forward import Market
 
@@ -99,7 +98,7 @@ class Redrawn:
     new: np.ndarray
     truth: Truth
     spread: float
-    expected: np.ndarray
+    usual: Usual
 
     @classmethod
     def of(cls, market: Market, scored: Scored, old: Version, new: Version, days: int, kind: str) -> Redrawn:
@@ -110,12 +109,12 @@ class Redrawn:
         truth = Truth.of(bookings, number // 7 if kind == WEEKS else number)
         spread = SHOCKS[kind]
         both = scored.probability[old][rows], scored.probability[new][rows]
-        return cls(matured_on, *both, truth, spread, truth.expected(spread))
+        return cls(matured_on, *both, truth, spread, Usual.of(matured_on, truth.expected(spread), *both))
 
     @property
     def gain(self) -> float:
         """What the new version saves per booking in truth (nats)."""
-        return float((log_loss(self.expected, self.old) - log_loss(self.expected, self.new)).mean())
+        return float(self.usual.single.mean())
 
     def as_drawn(self, rng: np.random.Generator) -> Stream:
         """A trial of the two."""
@@ -125,4 +124,4 @@ class Redrawn:
     def equal(self, rng: np.random.Generator) -> Stream:
         """A trial of two that are equally good."""
         label = self.truth.drawn(self.spread, rng)
-        return Stream.of(OPENED, self.matured_on, label, self.old, self.new, self.expected)
+        return Stream.of(OPENED, self.matured_on, label, self.old, self.new, self.usual)

@@ -41,6 +41,22 @@ NODES = 24
 
 
 @dataclass(frozen=True)
+class Usual:
+    """What trials of the same bookings gain on average, where it is known by what their labels are drawn: by maturity
+    day, and of each booking (nats)."""
+
+    by_day: tuple[float, ...]
+    single: np.ndarray
+
+    @classmethod
+    def of(cls, matured_on: pd.Series, expected: np.ndarray, old: np.ndarray, new: np.ndarray) -> Self:
+        """`expected`: probabilities of a cancellation. Log loss is linear in the label, so one in its place gives the
+        average."""
+        days = daily_gains(matured_on, expected, old, new)
+        return cls(tuple(day.gain for day in days), log_loss(expected, old) - log_loss(expected, new))
+
+
+@dataclass(frozen=True)
 class Stream:
     """What a trial is shown: gains by maturity day, and the sum of squared gains of single bookings on each.
 
@@ -59,17 +75,15 @@ class Stream:
         label: np.ndarray,
         old: np.ndarray,
         new: np.ndarray,
-        expected: np.ndarray | None = None,
+        usual: Usual | None = None,
     ) -> Self:
-        """Of bookings that matured after a day. `expected`: probabilities that the labels were drawn by; gains are
-        then less what they are on average, so that neither version is better. All of shape (bookings,)."""
+        """Of bookings that matured after a day; arguments of shape (bookings,). Less what is `usual` neither version
+        is better."""
         days = daily_gains(matured_on, label, old, new)
         single = log_loss(label, old) - log_loss(label, new)
-        if expected is not None:
-            # Log loss is linear in the label, so a probability in its place gives the average.
-            usual = daily_gains(matured_on, expected, old, new)
-            days = tuple(Day(d.day, d.bookings, d.gain - u.gain) for d, u in zip(days, usual, strict=True))
-            single = single - (log_loss(expected, old) - log_loss(expected, new))
+        if usual is not None:
+            days = tuple(Day(d.day, d.bookings, d.gain - u) for d, u in zip(days, usual.by_day, strict=True))
+            single = single - usual.single
         _, place = np.unique(matured_on.to_numpy(), return_inverse=True)
         squares = np.bincount(place, weights=single**2)
         return cls(after, days, tuple(float(s) for s in squares))

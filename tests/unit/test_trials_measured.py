@@ -16,6 +16,7 @@ from benchmarks.trials import (
     Scored,
     Stream,
     Truth,
+    Usual,
     by_booking_looked_at_daily,
     by_booking_once,
     by_day_looked_at_daily,
@@ -79,7 +80,8 @@ def test_between_equals_no_side_gains_on_average(
     cohort: pd.DataFrame, truth: Truth, versions: tuple[np.ndarray, np.ndarray]
 ) -> None:
     rng, (old, new), expected = np.random.default_rng(2), versions, truth.expected(SPREAD)
-    drawn = [Stream.of(TRAINED, cohort["matured_on"], truth.drawn(SPREAD, rng), old, new, expected) for _ in range(300)]
+    usual = Usual.of(cohort["matured_on"], expected, old, new)
+    drawn = [Stream.of(TRAINED, cohort["matured_on"], truth.drawn(SPREAD, rng), old, new, usual) for _ in range(300)]
     means = np.array([one.mean for one in drawn])
     error = means.std() / np.sqrt(len(means))
     assert abs(means.mean()) < 4 * error
