@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.faults import SERVING, TRAINING, Version, probabilities
+from benchmarks.faults import SERVING_FAULTS, TRAINING, Version, probabilities
 from benchmarks.looks import market_of
+from benchmarks.mistakes import GUARDS, Mistake, Takeovers, Where
+from benchmarks.real_trials import Real
 from benchmarks.trials import (
     OURS,
     RULES,
@@ -193,16 +195,37 @@ def test_versions_are_asked_of_what_matured_later_and_faulty_ones_say_something_
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.faults.LATELY_DAYS", 10)
-    asked = [Version(TRAINED), *(Version(TRAINED, fault) for fault in SERVING)]
+    asked = [Version(TRAINED), *(Version(TRAINED, fault) for fault in SERVING_FAULTS)]
     found = probabilities(market, asked, 1)
     later = (maturity(market.history, market.rule) > pd.Timestamp(TRAINED)).to_numpy()
     lately = (market.history["booked_on"] > pd.Timestamp(TRAINED - timedelta(days=10))).to_numpy()
     for probability in found.values():
         np.testing.assert_array_equal(np.isfinite(probability), later | lately)
     sound = found[Version(TRAINED)][later]
-    for fault in SERVING:
+    for fault in SERVING_FAULTS:
         assert np.abs(found[Version(TRAINED, fault)][later] - sound).mean() > 0.001, fault
     scored = Scored.of(market, found)
     trial = scored.stream(Version(TRAINED, "lead time 0"), Version(TRAINED), TRAINED, TRAINED + timedelta(days=30))
     assert [day.day for day in trial.days] == [TRAINED + timedelta(days=n) for n in range(1, 31)]
     assert trial.mean > 0
+
+
+def test_what_breaks_with_a_takeover_is_seen_at_once_and_a_sound_one_is_left_alone(market: Market) -> None:
+    fault, older = "lead time 0", TRAINED - timedelta(weeks=4)
+    asked = [Version(day, what) for day in (TRAINED, older) for what in (None, fault)]
+    scored = Scored.of(market, probabilities(market, asked, 1))
+    takeovers = Takeovers(Real(market, scored, [TRAINED], BEGINS + timedelta(days=139)))
+    sound = takeovers.after(TRAINED, 4)
+    assert (sound.fired, sound.rolled_back) == (frozenset(), None)
+    assert GUARDS.rows <= sound.rows < 3 * GUARDS.rows
+    broken = takeovers.after(TRAINED, 4, Mistake(fault, Where.TAKEOVER))
+    assert broken.fired
+    # Of the bookings that were open on that day it says what a sound one says, so that their outcomes tell little.
+    since_made = takeovers.after(TRAINED, 4, Mistake(fault, Where.SCORING))
+    assert since_made.worse
+    assert since_made.rolled_back is not None
+    # The checks see the first day of a broken feed whole, and nothing in one that goes on as it was.
+    first = TRAINED + timedelta(days=1)
+    rows = market.rows(TRAINED, first)
+    assert takeovers.held(TRAINED, fault) == rows.stop - rows.start
+    assert takeovers.held(TRAINED, None) is None
