@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.faults import SERVING_FAULTS, TRAINING_FAULTS, Version, probabilities
 from benchmarks.figures import Figure, Options, Outcome, interval, run
-from benchmarks.mistakes import MISTAKES, SOUND, Aftermath, Mistake, Takeovers, Where
+from benchmarks.mistakes import HEALTHY_DAYS, MISTAKES, SOUND, Aftermath, Mistake, Takeovers, Where
 from benchmarks.rates import share
 from benchmarks.real_trials import Real
 from benchmarks.simulated_trials import AGES, DAYS, LONGEST_LEAD, ByRule, World, of_world
@@ -42,14 +42,16 @@ from cancellations.usecases.walk_forward import Market
 BOOKED_FROM, BOOKED_UNTIL = date(2015, 10, 5), date(2017, 2, 26)
 STARTS = weekly(date(2016, 7, 4), date(2016, 12, 26))
 WORKERS = 2
-WORLDS, EQUALS, EQUALS_QUICK, WORSE = 10, 2_000, 40, 400
+WORLDS, EQUALS, EQUALS_QUICK, WORSE = 5, 2_000, 40, 400
 # In each world: pairs of versions that are tried as equals, and drawings of each pair of which one is worse.
-PAIRS, REDRAWN = 4, 5
+PAIRS, REDRAWN = 4, 8
 REACH_EQUALS, REACH_WORSE = 80, 11
 REACH_DAYS: Mapping[int, float] = {26: 15, 8: 18, 4: 25}
 REACH_SHARE: Mapping[int, float] = {26: 0.95, 8: 0.95, 4: 0.75}
 REACH_HEALTHY, REACH_ROLLED_BACK, REACH_SEEN, REACH_ROWS = 0.05, 0.8, 0.95, 300
 ROLLED_BACK_WITHIN = 28  # days
+# What guards go by was chosen on promotions before that day: their figures are of later ones.
+GUARDS_SET_UNTIL = date(2016, 8, 15)
 # Retrains come 4 weeks apart at least and 13 at most: the middle is what reaches are held against.
 MIDDLE_AGE = 8
 # As many trials as the retrain budget lets begin in a year.
@@ -145,7 +147,8 @@ def _mistakes(real: Real) -> Iterator[Figure]:
     for mistake in MISTAKES:
         name = f"{mistake.fault}, {mistake.where}"
         for age in AGES if mistake.where in (Where.TRAINING, Where.SCORING) else (MIDDLE_AGE,):
-            found = [takeovers.after(start, age, mistake) for start in real.starts]
+            after = {start: takeovers.after(start, age, mistake) for start in real.starts}
+            found = list(after.values())
             worse = [one for one in found if one.worse]
             against = f"{name}, champion before it of {age} weeks"
             reached = mistake.where is Where.TRAINING and age == MIDDLE_AGE
@@ -153,7 +156,7 @@ def _mistakes(real: Real) -> Iterator[Figure]:
             if worse:
                 yield from _rolled_back(against, worse, reached=reached)
             if age == MIDDLE_AGE:
-                yield from _guarded(name, mistake, found)
+                yield from _guarded(name, mistake, [one for start, one in after.items() if start >= GUARDS_SET_UNTIL])
     for fault in SERVING_FAULTS:
         held = [takeovers.held(start, fault) for start in real.starts]
         seen = [rows for rows in held if rows is not None]
@@ -189,22 +192,28 @@ def _guarded(name: str, mistake: Mistake, found: Sequence[Aftermath]) -> Iterato
 
 
 def _healthy(real: Real) -> Iterator[Figure]:
-    """Versions that won their trial, from the day of their promotion on."""
+    """Sound versions: from the day on which they won their trial, and promoted past it on the day of their training."""
     takeovers = Takeovers(real)
-    won = [(start, age, days) for age in AGES for start in real.starts if (days := ours(real.stream(start, age)))]
-    found = [takeovers.after(start, age, SOUND, start + timedelta(days=days)) for start, age, days in won]
-    held = [takeovers.held(start + timedelta(days=days), None) is not None for start, _, days in won]
-    unit = f"of {len(found)} promotions"
-    rolled_back = [one.rolled_back is not None for one in found]
-    for guard in Guard:
-        yield Figure(f"healthy: {guard} fires", *share([guard in (one.fired or ()) for one in found]), unit)
-    any_guard = [bool(one.fired) for one in found]
-    yield Figure("healthy: any guard fires", *share(any_guard), unit)
-    yield Figure("healthy: checks hold one of the first three days", *share(held), unit)
-    yield Figure("healthy: rolled back on probation", *share(rolled_back), unit)
-    together = share([any(one) for one in zip(any_guard, held, rolled_back, strict=True)])
-    reach = (f"<= {REACH_HEALTHY:g}", together[0] <= REACH_HEALTHY)
-    yield Figure("healthy: held or rolled back by any", *together, unit, *reach)
+    pairs = [(start, age) for age in AGES for start in real.starts]
+    won = [
+        (start, age, start + timedelta(days=days)) for start, age in pairs if (days := ours(real.stream(start, age)))
+    ]
+    after_trial = [one for one in won if one[-1] >= GUARDS_SET_UNTIL]
+    past_it = [(start, age, start) for start, age in pairs if start >= GUARDS_SET_UNTIL]
+    for name, promoted in (("healthy, after its trial", after_trial), ("healthy, past a trial", past_it)):
+        found = [takeovers.after(start, age, SOUND, on) for start, age, on in promoted]
+        unit = f"of {len(found)} promotions"
+        for guard in Guard:
+            yield Figure(f"{name}: {guard} fires", *share([guard in (one.fired or ()) for one in found]), unit)
+        by_guard = [bool(one.fired) for one in found]
+        held = [takeovers.held(on, None) is not None for *_, on in promoted]
+        rolled_back = [one.rolled_back is not None for one in found]
+        yield Figure(f"{name}: any guard fires", *share(by_guard), unit)
+        yield Figure(f"{name}: checks hold one of the first {HEALTHY_DAYS} days", *share(held), unit)
+        yield Figure(f"{name}: rolled back on probation", *share(rolled_back), unit)
+        together = share([any(one) for one in zip(by_guard, held, rolled_back, strict=True)])
+        reach = (f"<= {REACH_HEALTHY:g}", together[0] <= REACH_HEALTHY) if promoted is after_trial else (None, None)
+        yield Figure(f"{name}: held or rolled back by any", *together, unit, *reach)
 
 
 def _simulated(found: Sequence[World]) -> Iterator[Figure]:
