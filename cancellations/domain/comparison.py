@@ -39,13 +39,14 @@ class SequencePolicy:
     `alpha`: chance, for a rival as good as the champion, that it is ever called better; and the same
     for "worse". It holds for days that are independent and not strongly skewed; shocks that last for
     weeks, or rare days that outweigh many, raise it. `burn_in_days` are read before any answer: the
-    bound is asymptotic, and a variance of fewer days is too often too small. `tuning_days`: the bound
-    is tightest near this many days.
+    bound is asymptotic, and a variance of fewer days is too often too small. The bound is
+    tightest near seven times `tuning_days` (at an alpha of 0.05): with 8 on the last of a trial's 56 days, where the
+    smallest gains are found. With 30 it would be so on day 210.
     """
 
     alpha: float = 0.05
     burn_in_days: int = LEAST_BURN_IN_DAYS
-    tuning_days: float = 30.0
+    tuning_days: float = 8.0
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:

@@ -1,0 +1,253 @@
+"""How often champions change wrongly, how late rightly, and what undoes a mistake: trials, probations, guards.
+
+Equals: trials in simulated markets with booking groups and shocks, gains centred with the true probabilities; and
+trials of the real file, each day's sum with a sign of its own. Better: fresh versions against champions of 26, 8 and 4
+weeks on the real file. Worse: versions trained on wrong labels, on the real file and on simulated endings. On the same
+streams what other rules promote: z-tests looked at daily, tests on single bookings, a new metric above the old one.
+
+A reach is of a count or a median, as it stands in the table: 80 of 2,000 is 5 % less what chance may add.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from datetime import date, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmarks.faults import SERVING_FAULTS, TRAINING_FAULTS, Version, probabilities
+from benchmarks.figures import Figure, Options, Outcome, interval, run
+from benchmarks.mistakes import HEALTHY_DAYS, MISTAKES, SOUND, Aftermath, Mistake, Takeovers, Where
+from benchmarks.rates import share
+from benchmarks.real_trials import Real
+from benchmarks.simulated_trials import AGES, DAYS, LONGEST_LEAD, ByRule, World, of_world
+from benchmarks.trials import OURS, POLICY, RULES, Scored, ours, weekly
+from cancellations import settings
+from cancellations.bootstrap import locate
+from cancellations.domain.guards import Guard
+from cancellations.domain.promotion import TrialState
+from cancellations.domain.retraining import RetrainPolicy
+from cancellations.errors import BadInput
+from cancellations.replay.world import build_world
+from cancellations.usecases.walk_forward import Market
+
+# Bookings of the real file whose leads no edge of it cuts short; a trial opens each week from half a year later on,
+# and the last one has its 56 days.
+BOOKED_FROM, BOOKED_UNTIL = date(2015, 10, 5), date(2017, 2, 26)
+STARTS = weekly(date(2016, 7, 4), date(2016, 12, 26))
+WORKERS = 2
+WORLDS, EQUALS, EQUALS_QUICK, WORSE = 5, 2_000, 40, 400
+# In each world: pairs of versions that are tried as equals, and drawings of each pair of which one is worse.
+PAIRS, REDRAWN = 4, 8
+REACH_EQUALS, REACH_WORSE = 80, 11
+REACH_DAYS: Mapping[int, float] = {26: 15, 8: 18, 4: 25}
+REACH_SHARE: Mapping[int, float] = {26: 0.95, 8: 0.95, 4: 0.75}
+REACH_HEALTHY, REACH_ROLLED_BACK, REACH_SEEN, REACH_ROWS = 0.05, 0.8, 0.95, 300
+ROLLED_BACK_WITHIN = 28  # days
+# What guards go by was chosen on promotions before that day: their figures are of later ones.
+GUARDS_SET_UNTIL = date(2016, 8, 15)
+# Retrains come 4 weeks apart at least and 13 at most: the middle is what reaches are held against.
+MIDDLE_AGE = 8
+# As many trials as the retrain budget lets begin in a year.
+TRIALS_A_YEAR = RetrainPolicy().budget
+
+
+def measure(options: Options) -> Outcome:
+    own = settings.load(max_lead_days=LONGEST_LEAD, booked_from=BOOKED_FROM, booked_until=BOOKED_UNTIL)
+    found = locate(options.data, own, lambda text: None)
+    if found.first > BOOKED_FROM:
+        raise BadInput("the days are those of the public hotel file, which is not there; name it by --data")
+    with tempfile.TemporaryDirectory() as folder:
+        world = build_world(found.locator, own, Path(folder), say=lambda text: None)
+    market = Market(world.history, world.built, world.rule)
+    starts = STARTS[::13] if options.quick else STARTS
+    seeds = range(options.seed, options.seed + (1 if options.quick else WORLDS))
+    equals = EQUALS_QUICK if options.quick else EQUALS
+    # A process for each processor: threads of one would wait for those of another, several times as long.
+    with ProcessPoolExecutor(WORKERS, get_context("spawn"), threadpool_limits, (1,)) as pool:
+        made = _probabilities(market, starts, options.seed, pool)
+        drawn = [pool.submit(of_world, seed, equals // len(seeds) // PAIRS, REDRAWN) for seed in seeds]
+        scored = Scored.of(market, {version: p for part in made for version, p in part.result().items()})
+        real = Real(market, scored, starts, BOOKED_UNTIL)
+        figures = [*_equals(real, equals, options.seed), *_better(real), *_worse(real)]
+        figures += [*_mistakes(real), *_healthy(real)]
+        figures += _simulated([one.result() for one in drawn])
+    return Outcome(
+        tuple(figures),
+        ", ".join(name for name in RULES if name != OURS),
+        f"{found.locator.rsplit('/', 1)[-1]}, {len(market.history):,} bookings made {BOOKED_FROM} to {BOOKED_UNTIL} at"
+        f" most {LONGEST_LEAD} days ahead, {len(starts)} trials opened {starts[0]} to {starts[-1]} against champions of"
+        f" each age; {len(seeds)} simulated markets",
+        repetitions=1,
+        intervals="95 %: Wilson for counts and shares; days: median with a bootstrap of it. Trials of the file overlap,"
+        " so that their intervals are too narrow",
+    )
+
+
+def _probabilities(
+    market: Market, starts: Sequence[date], seed: int, pool: Executor
+) -> list[Future[dict[Version, np.ndarray]]]:
+    """What all versions say that are compared on the real file; those of one day's training in one part."""
+    sound = {Version(start - timedelta(weeks=age)) for start in starts for age in (0, *AGES)}
+    faulty = {Version(start, fault) for start in starts for fault in TRAINING_FAULTS}
+    # A broken feed reaches the champion before, too.
+    broken = {start - timedelta(weeks=age) for start in starts for age in (0, MIDDLE_AGE)}
+    faulty |= {Version(day, fault) for day in broken for fault in SERVING_FAULTS}
+    days = sorted({version.trained for version in sound | faulty})
+    parts = [days[n :: 2 * WORKERS] for n in range(2 * WORKERS)]
+    return [pool.submit(probabilities, market, [v for v in sound | faulty if v.trained in p], seed) for p in parts]
+
+
+def _equals(real: Real, count: int, seed: int) -> Iterator[Figure]:
+    day, lasting = real.shocks()
+    yield Figure("real: what bookings of an arrival day share, spread on the log odds", day, day, day, "")
+    yield Figure("real: what lasts beyond that day", lasting, lasting, lasting, "")
+    for days, name in ((1, "by day"), (7, "by week")):
+        yield from _false(f"equal, real, signs flipped {name}", real.equals(count, days, seed), reached=days == 1)
+
+
+def _false(kind: str, told: ByRule, *, reached: bool) -> Iterator[Figure]:
+    """Promotions where neither version is better, by rule; ours has to reach its goal."""
+    for rule, days in told.items():
+        reach = REACH_EQUALS * len(days) // EQUALS if rule == OURS and reached else None
+        yield _count(f"{kind}: {rule}", days, reach)
+    rate = share([day is not None for day in told[OURS]])
+    yield Figure(f"{kind}: {OURS}, {TRIALS_A_YEAR} trials a year", *_times(TRIALS_A_YEAR, rate), "a year")
+
+
+def _better(real: Real) -> Iterator[Figure]:
+    later = POLICY.max_days + 1
+    for age in AGES:
+        for rule, days in real.better(age).items():
+            name = f"better, champion of {age} weeks: {rule}"
+            until = [later if day is None else day for day in days]
+            median, reach = float(np.median(until)), REACH_DAYS[age]
+            told = (f"<= {reach:g}", median <= reach) if rule == OURS else (None, None)
+            yield Figure(f"{name}, days", median, *interval(until), f"days; {later} is later", *told)
+            found = share([day is not None for day in days])
+            told = (f">= {REACH_SHARE[age]:g}", found[0] >= REACH_SHARE[age]) if rule == OURS else (None, None)
+            yield Figure(f"{name}, promoted", *found, f"of {len(days)} trials", *told)
+
+
+def _worse(real: Real) -> Iterator[Figure]:
+    for fault in TRAINING_FAULTS:
+        for rule, days in real.worse(fault).items():
+            if days:
+                yield _count(f"worse, real, {fault}: {rule}", days)
+
+
+def _mistakes(real: Real) -> Iterator[Figure]:
+    takeovers = Takeovers(real)
+    for mistake in MISTAKES:
+        name = f"{mistake.fault}, {mistake.where}"
+        for age in AGES if mistake.where in (Where.TRAINING, Where.SCORING) else (MIDDLE_AGE,):
+            after = {start: takeovers.after(start, age, mistake) for start in real.starts}
+            found = list(after.values())
+            worse = [one for one in found if one.worse]
+            against = f"{name}, champion before it of {age} weeks"
+            reached = mistake.where is Where.TRAINING and age == MIDDLE_AGE
+            yield Figure(f"{against}: worse", *share([one.worse for one in found]), f"of {len(found)} takeovers")
+            if worse:
+                yield from _rolled_back(against, worse, reached=reached)
+            if age == MIDDLE_AGE:
+                yield from _guarded(name, mistake, [one for start, one in after.items() if start >= GUARDS_SET_UNTIL])
+    for fault in SERVING_FAULTS:
+        held = [takeovers.held(start, fault) for start in real.starts]
+        seen = [rows for rows in held if rows is not None]
+        name = f"{fault}, {Where.FEED}: checks before scoring"
+        yield Figure(f"{name} hold", *share([rows is not None for rows in held]), f"of {len(held)} takeovers")
+        if seen:
+            reach = (f"<= {REACH_ROWS}", bool(np.median(seen) <= REACH_ROWS))
+            yield Figure(f"{name}, rows", np.median(seen), min(seen), max(seen), "bookings, min to max", *reach)
+
+
+def _rolled_back(name: str, worse: Sequence[Aftermath], *, reached: bool) -> Iterator[Figure]:
+    """Of versions that are worse: how many the probation rolls back, and when."""
+    days = [one.rolled_back for one in worse]
+    found = share([day is not None and day <= ROLLED_BACK_WITHIN for day in days])
+    reach = (f">= {REACH_ROLLED_BACK:g}", found[0] >= REACH_ROLLED_BACK) if reached else (None, None)
+    yield Figure(f"{name}: rolled back in {ROLLED_BACK_WITHIN} days", *found, f"of {len(days)} worse", *reach)
+    later = POLICY.probation_days + 1
+    until = [later if day is None else day for day in days]
+    yield Figure(f"{name}: rolled back after", np.median(until), *interval(until), f"days; {later} is never")
+
+
+def _guarded(name: str, mistake: Mistake, found: Sequence[Aftermath]) -> Iterator[Figure]:
+    """How often each guard fires on the first bookings."""
+    looked = [one for one in found if one.fired is not None]
+    for guard in Guard:
+        fired = share([guard in (one.fired or ()) for one in looked])
+        yield Figure(f"{name}: {guard} fires", *fired, f"of {len(looked)} takeovers")
+    rows = [one.rows for one in looked]
+    told = share([bool(one.fired) for one in looked])
+    reach = (f">= {REACH_SEEN:g}", told[0] >= REACH_SEEN) if mistake.where is Where.TAKEOVER else (None, None)
+    yield Figure(f"{name}: any guard fires", *told, f"of {len(looked)} takeovers", *reach)
+    yield Figure(f"{name}: rows until guards look", np.median(rows), min(rows), max(rows), "bookings, min to max")
+
+
+def _healthy(real: Real) -> Iterator[Figure]:
+    """Sound versions: from the day on which they won their trial, and promoted past it on the day of their training."""
+    takeovers = Takeovers(real)
+    pairs = [(start, age) for age in AGES for start in real.starts]
+    won = [
+        (start, age, start + timedelta(days=days)) for start, age in pairs if (days := ours(real.stream(start, age)))
+    ]
+    after_trial = [one for one in won if one[-1] >= GUARDS_SET_UNTIL]
+    past_it = [(start, age, start) for start, age in pairs if start >= GUARDS_SET_UNTIL]
+    for name, promoted in (("healthy, after its trial", after_trial), ("healthy, past a trial", past_it)):
+        found = [takeovers.after(start, age, SOUND, on) for start, age, on in promoted]
+        unit = f"of {len(found)} promotions"
+        for guard in Guard:
+            yield Figure(f"{name}: {guard} fires", *share([guard in (one.fired or ()) for one in found]), unit)
+        by_guard = [bool(one.fired) for one in found]
+        held = [takeovers.held(on, None) is not None for *_, on in promoted]
+        rolled_back = [one.rolled_back is not None for one in found]
+        yield Figure(f"{name}: any guard fires", *share(by_guard), unit)
+        yield Figure(f"{name}: checks hold one of the first {HEALTHY_DAYS} days", *share(held), unit)
+        yield Figure(f"{name}: rolled back on probation", *share(rolled_back), unit)
+        together = share([any(one) for one in zip(by_guard, held, rolled_back, strict=True)])
+        reach = (f"<= {REACH_HEALTHY:g}", together[0] <= REACH_HEALTHY) if promoted is after_trial else (None, None)
+        yield Figure(f"{name}: held or rolled back by any", *together, unit, *reach)
+
+
+def _simulated(found: Sequence[World]) -> Iterator[Figure]:
+    for kind in found[0].equal:
+        told = {rule: [day for world in found for day in world.equal[kind][rule]] for rule in RULES}
+        yield from _false(f"equal, simulated, {kind}", told, reached=kind == DAYS)
+    probations = [one.state is TrialState.ROLLED_BACK for world in found for one in world.probations]
+    back = share(probations)
+    reach = (f"<= {REACH_HEALTHY:g}", back[0] <= REACH_HEALTHY)
+    yield Figure("equal, simulated: rolled back on probation", *back, f"of {len(probations):,}", *reach)
+    by_rule: ByRule = {rule: [] for rule in RULES}
+    # Each pair in turn, so that all worlds and faults have their part of those that are counted.
+    pairs = [told for world in found for told in world.worse.values()]
+    for number in range(REDRAWN):
+        for told in pairs:
+            for rule in RULES:
+                by_rule[rule].append(told[rule][number])
+    for rule, days in by_rule.items():
+        counted = days[:WORSE]
+        at_most = REACH_WORSE * len(counted) // WORSE if rule == OURS else None
+        yield _count(f"worse, simulated: {rule}", counted, at_most)
+
+
+def _count(name: str, days: Sequence[int | None], at_most: int | None = None) -> Figure:
+    """How many of them were promoted, with what Wilson's interval expects of as many."""
+    promoted = [day is not None for day in days]
+    reach = (f"<= {at_most}", sum(promoted) <= at_most) if at_most is not None else (None, None)
+    return Figure(name, *_times(len(days), share(promoted)), f"promoted of {len(days):,}", *reach)
+
+
+def _times(factor: int, told: tuple[float, float, float]) -> tuple[float, float, float]:
+    value, low, high = told
+    return factor * value, factor * low, factor * high
+
+
+if __name__ == "__main__":
+    sys.exit(run("decisions", __doc__.partition("\n")[0], measure))
