@@ -32,6 +32,18 @@ class Upserted:
 
 
 @dataclass(frozen=True)
+class Booked:
+    """One booking as the store has it, as plain values: numbers as float with NaN for missing, texts and dates or None.
+
+    `reservation`: its columns, with `group_size` and declared ones; `features`: those of its booking time as they
+    were stored when it was scored first, None before.
+    """
+
+    reservation: Mapping[str, Any]
+    features: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class LoadCounts:
     """One load. `read = outside + loaded + unchanged + updated + quarantined`, always.
 
@@ -206,6 +218,15 @@ class UnitOfWork(Protocol):
         The group size of a booking that is there already stays. What a correction replaces is kept where
         the booking has been scored.
         """
+        ...
+
+    def add_reservations(self, reservations: pd.DataFrame) -> int:
+        """Writes rows as `upsert_reservations` takes them whose id is new; what is there stays as it is. Returns
+        how many were new."""
+        ...
+
+    def booked(self, reservation_ids: Sequence[str]) -> dict[str, Booked]:
+        """Bookings by their ids; unknown ones are left out. For few of them: each is an object of its own."""
         ...
 
     def record_outcomes(self, outcomes: pd.DataFrame, load: int | None = None) -> Upserted:

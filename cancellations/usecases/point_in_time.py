@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import pandas as pd
 
 from cancellations.domain.features import AGENT, COMPANY, Past, build
 from cancellations.domain.labels import LabelRule
+from cancellations.domain.lookup import Booking, Lacking, Lookup
 from cancellations.ports import UnitOfWork
 
 
@@ -38,3 +40,18 @@ def as_scored(work: UnitOfWork, reservations: pd.DataFrame, rule: LabelRule) -> 
         built = booking_time(work, new, rule).set_axis(new["reservation_id"])
         stored = pd.concat([stored, built])
     return stored.loc[ids].set_axis(reservations.index)
+
+
+def recall(work: UnitOfWork, lookup: Lookup, bookings: Sequence[Booking]) -> None:
+    """Reads into a look-up what it lacks of the past of these bookings, by the reads of `booking_time`."""
+    remember(work, lookup, lookup.lacking(bookings))
+
+
+def remember(work: UnitOfWork, lookup: Lookup, wanted: Lacking) -> None:
+    """Reads into a look-up the past of some keys: those that it lacks, or all that an older one held."""
+    if wanted.agents or wanted.companies:
+        agents, companies = (sorted(keys - {""}) for keys in (wanted.agents, wanted.companies))
+        lookup.remember_records(work.tallies(agents, companies, before=date.max), agents, companies)
+    for year, month in sorted(wanted.months):
+        asked = {"arrival_on": [pd.Timestamp(year, month, 1)], "booked_on": [pd.Timestamp(lookup.since)]}
+        lookup.remember_books((year, month), work.books(pd.DataFrame(asked), before=date.max))
