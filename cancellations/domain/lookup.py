@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -66,22 +66,23 @@ def month_of(day: date) -> Month:
 
 @dataclass(frozen=True)
 class Lacking:
-    """What a look-up does not hold of the past of some bookings."""
+    """What a look-up does not hold of the past of some bookings; `everyone`: the record of all bookings together."""
 
+    everyone: bool = False
     agents: frozenset[str] = frozenset()
     companies: frozenset[str] = frozenset()
     months: frozenset[Month] = frozenset()
 
     @property
     def size(self) -> int:
-        return len(self.agents) + len(self.companies) + len(self.months)
+        return self.everyone + len(self.agents) + len(self.companies) + len(self.months)
 
 
 @dataclass
 class Lookup:
     """The past of bookings that were made on `since` or later, as far as it was read.
 
-    It grows by `remember_records` and `remember_books`; both take what a key has of all times, so that it answers
+    It grows by `remember_records` and `remember_books`: both take what a key has of all times, so that it answers
     for any day of booking from `since` on.
     """
 
@@ -92,8 +93,8 @@ class Lookup:
     _books: dict[Month, tuple[_Running, _Running, _Running]] = field(default_factory=dict)
 
     def lacking(self, bookings: Iterable[Booking]) -> Lacking:
-        """Keys of these bookings' past that are not held; an agent of "" where not even the sums over all are."""
-        agents: set[str] = set() if self._everyone is not None else {""}
+        """Keys of these bookings' past that are not held."""
+        agents: set[str] = set()
         companies: set[str] = set()
         months: set[Month] = set()
         for booking in bookings:
@@ -104,29 +105,40 @@ class Lookup:
                 companies.add(company)
             if month not in self._books:
                 months.add(month)
-        return Lacking(frozenset(agents), frozenset(companies), frozenset(months))
+        return Lacking(self._everyone is None, frozenset(agents), frozenset(companies), frozenset(months))
+
+    def __len__(self) -> int:
+        """How many keys it holds."""
+        return len(self._records) + len(self._books)
 
     @property
     def held(self) -> Lacking:
         """All keys that it holds, in the form of what another one may lack."""
         agents = frozenset(key for kind, key in self._records if kind == AGENT)
         companies = frozenset(key for kind, key in self._records if kind == COMPANY)
-        return Lacking(agents, companies, frozenset(self._books))
+        return Lacking(self._everyone is not None, agents, companies, frozenset(self._books))
 
-    def remember_records(self, tallied: pd.DataFrame, agents: Collection[str], companies: Collection[str]) -> None:
-        """`tallied`: the tallies (`features.TALLY`) of all bookings, and all those of these agents and companies."""
+    def remember_records(self, tallied: pd.DataFrame, wanted: Lacking) -> None:
+        """`tallied`: the tallies (`features.TALLY`) that there are of the keys in `wanted`."""
         days = self.rule.record_days
-        by_key: dict[tuple[str, str], list[tuple[Hashable, int, float, float]]] = {(ALL, ""): []}
-        by_key |= {(AGENT, agent): [] for agent in agents} | {(COMPANY, company): [] for company in companies}
-        kinds, keys = tallied["kind"].tolist(), tallied["key"].tolist()
-        arrivals = _ordinals(tallied["arrival_on"])
-        lags, bookings = tallied["lag"].tolist(), tallied["bookings"].tolist()
-        for kind, key, arrival, lag, count in zip(kinds, keys, arrivals, lags, bookings, strict=True):
-            if (kind, key) in by_key:
-                cancelled = count if 0 <= lag <= days else 0
-                by_key[kind, key].append(("", arrival + days, float(cancelled), float(count)))
-        self._everyone = _Running(by_key.pop((ALL, "")))
-        self._records |= {key: _Running(rows) for key, rows in by_key.items()}
+        keys = [(AGENT, agent) for agent in wanted.agents] + [(COMPANY, company) for company in wanted.companies]
+        by_key: dict[tuple[str, str], list[tuple[Hashable, int, float, float]]] = {key: [] for key in keys}
+        everyone: list[tuple[Hashable, int, float, float]] = []
+        rows = zip(
+            tallied["kind"].tolist(),
+            tallied["key"].tolist(),
+            _ordinals(tallied["arrival_on"]),
+            tallied["lag"].tolist(),
+            tallied["bookings"].tolist(),
+            strict=True,
+        )
+        for kind, key, arrival, lag, count in rows:
+            cancelled = count if 0 <= lag <= days else 0
+            to = everyone if kind == ALL else by_key[kind, key]
+            to.append(("", arrival + days, float(cancelled), float(count)))
+        if wanted.everyone:
+            self._everyone = _Running(everyone)
+        self._records |= {key: _Running(own) for key, own in by_key.items()}
 
     def remember_books(self, month: Month, booked: pd.DataFrame) -> None:
         """`booked`: the moves (`features.BOOKS`) of all bookings that arrive in a month."""

@@ -241,9 +241,11 @@ class UnitOfWork(Protocol):
         """`status` and `known_on`, indexed by reservation_id; ids without an outcome are left out."""
         ...
 
-    def tallies(self, agents: Sequence[str], companies: Sequence[str], before: date) -> pd.DataFrame:
-        """Bookings arriving before a day, counted as `domain.features.tally` does: all of them, and those
-        of the agents and companies that are named."""
+    def tallies(
+        self, agents: Sequence[str], companies: Sequence[str], before: date, *, everyone: bool = True
+    ) -> pd.DataFrame:
+        """Bookings arriving before a day, counted as `domain.features.tally` does: all of them (of `everyone`), and
+        those of the agents and companies that are named."""
         ...
 
     # loads and quarantine

@@ -212,11 +212,13 @@ class Bookings(BulkTransaction):
     def recorded_outcomes(self, reservation_ids: pd.Series) -> pd.DataFrame:
         return self._by_id([tables.outcomes.c[name] for name in OUTCOME_NAMES], reservation_ids)
 
-    def tallies(self, agents: Sequence[str], companies: Sequence[str], before: date) -> pd.DataFrame:
+    def tallies(
+        self, agents: Sequence[str], companies: Sequence[str], before: date, *, everyone: bool = True
+    ) -> pd.DataFrame:
         counted = tables.tallies.c
         columns = [counted[name] for name in TALLY]
         query = select(*raw(columns)).where(counted.arrival_on < before, counted.bookings > 0)
-        parts = [frame(self._read(query.where(counted.kind == ALL)), columns)]
+        parts = [frame(self._read(query.where(counted.kind == ALL)), columns)] if everyone else []
         for kind, keys in ((AGENT, agents), (COMPANY, companies)):
             own = query.where(counted.kind == kind)
             parts.append(frame(self._read(own.where(self._among(counted.key, keys))), columns))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 
 import pandas as pd
 
 from cancellations.domain.features import AGENT, COMPANY, Past, build
 from cancellations.domain.labels import LabelRule
-from cancellations.domain.lookup import Booking, Lacking, Lookup
+from cancellations.domain.lookup import Lacking, Lookup
 from cancellations.ports import UnitOfWork
 
 
@@ -42,16 +41,12 @@ def as_scored(work: UnitOfWork, reservations: pd.DataFrame, rule: LabelRule) -> 
     return stored.loc[ids].set_axis(reservations.index)
 
 
-def recall(work: UnitOfWork, lookup: Lookup, bookings: Sequence[Booking]) -> None:
-    """Reads into a look-up what it lacks of the past of these bookings, by the reads of `booking_time`."""
-    remember(work, lookup, lookup.lacking(bookings))
-
-
 def remember(work: UnitOfWork, lookup: Lookup, wanted: Lacking) -> None:
-    """Reads into a look-up the past of some keys: those that it lacks, or all that an older one held."""
-    if wanted.agents or wanted.companies:
-        agents, companies = (sorted(keys - {""}) for keys in (wanted.agents, wanted.companies))
-        lookup.remember_records(work.tallies(agents, companies, before=date.max), agents, companies)
+    """Reads the past of some keys into a look-up, by the reads of `booking_time`."""
+    if wanted.everyone or wanted.agents or wanted.companies:
+        agents, companies = sorted(wanted.agents), sorted(wanted.companies)
+        tallied = work.tallies(agents, companies, before=date.max, everyone=wanted.everyone)
+        lookup.remember_records(tallied, wanted)
     for year, month in sorted(wanted.months):
         asked = {"arrival_on": [pd.Timestamp(year, month, 1)], "booked_on": [pd.Timestamp(lookup.since)]}
         lookup.remember_books((year, month), work.books(pd.DataFrame(asked), before=date.max))

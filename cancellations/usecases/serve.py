@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -291,10 +291,12 @@ class Desk:
 
     def _past(self, work: UnitOfWork, bookings: Sequence[Booking]) -> Lookup:
         oldest = min(booking["booked_on"] for booking in bookings)
-        if self._lookup is None or oldest < self._lookup.since or self._lookup.held.size > MOST_KEYS:
+        if self._lookup is None or oldest < self._lookup.since or len(self._lookup) > MOST_KEYS:
             self._lookup, self._extras = Lookup(self._rule, oldest - MARGIN), work.extra_columns()
             self._read_at, self._seen = self._clock(), work.loads(LOADS)
-        remember(work, self._lookup, self._lookup.lacking(bookings))
+        lacking = self._lookup.lacking(bookings)
+        if lacking.size:
+            remember(work, self._lookup, lacking)
         return self._lookup
 
     def _is_new(self, reservation_id: str, features: Mapping[str, Any], version: str) -> bool:
@@ -330,7 +332,7 @@ class Desk:
             if loads == self._seen and read_at - self._read_at < self._history_age:
                 return False
             fresh, extras = Lookup(self._rule, present.since), work.extra_columns()
-            remember(work, fresh, replace(present.held, agents=present.held.agents | {""}))
+            remember(work, fresh, present.held)
         self._lookup, self._extras, self._read_at, self._seen = fresh, extras, read_at, loads
         return True
 

@@ -227,9 +227,8 @@ class Api:
 
     def _up_to_date(self) -> Reader:
         """The reader, with the columns that mappings have declared by now."""
-        extras = self.service.extras
-        if len(self._reader.columns) - len(Reader((), 1).columns) != len(extras):
-            self._reader = Reader(extras, self._settings.api.reservations)
+        if self._reader.extras != self.service.extras:
+            self._reader = Reader(self.service.extras, self._settings.api.reservations)
         return self._reader
 
     def _described(self, routes: FastAPI, *, guarded: bool) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Reader:
     """Reads bodies of `/predict`; `extras` are the columns that mappings have declared as features."""
 
     def __init__(self, extras: Sequence[Column], most: int) -> None:
+        self.extras = tuple(extras)
         self.columns = (*COLUMNS, *extras)
         reservation = create_model(
             "Reservation",

@@ -45,14 +45,14 @@ def filled(since: date, bookings: list[dict[str, Any]], past: Past = PAST, rule:
     """A look-up that holds what these bookings need, as the store gives it."""
     lookup = Lookup(rule, since)
     lacking = lookup.lacking(bookings)
-    agents, companies = lacking.agents - {""}, lacking.companies
+    agents, companies = lacking.agents, lacking.companies
     tallied = past.tallied
     wanted = (
         (tallied["kind"] == ALL)
         | (tallied["kind"].eq(AGENT) & tallied["key"].isin(agents))
         | (tallied["kind"].eq(COMPANY) & tallied["key"].isin(companies))
     )
-    lookup.remember_records(tallied[wanted], agents, companies)
+    lookup.remember_records(tallied[wanted], lacking)
     for month in lacking.months:
         arrivals = past.booked["arrival_on"]
         lookup.remember_books(month, past.booked[[month_of(day.date()) == month for day in arrivals]])
