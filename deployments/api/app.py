@@ -22,7 +22,7 @@ from cancellations.ports import Reason
 from cancellations.usecases.serve import Answer, Asked
 from deployments.api.gate import OPEN, Gate
 from deployments.api.measures import Measures
-from deployments.api.problems import Problem, Told, busy
+from deployments.api.problems import Problem, Told, busy, failure
 from deployments.api.reservations import EXAMPLE, Reader
 from deployments.api.service import Service
 from deployments.console import plain
@@ -119,7 +119,8 @@ class Api:
             lifespan=life,
             docs_url=None,
             redoc_url=None,
-            exception_handlers={HTTPException: _no_such_thing},
+            redirect_slashes=False,
+            exception_handlers={HTTPException: _no_such_thing, Problem: _refused, Exception: _failed},
         )
         refusals: dict[int | str, dict[str, Any]] = {
             int(status): {"model": Told, "description": status.phrase}
@@ -279,6 +280,15 @@ async def _no_such_thing(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     do = "the paths and their methods are described in /openapi.json"
-    return Problem(
-        status, f"{status.phrase}: {request.method} {request.url.path[:200]}", do, headers=error.headers
-    ).response(request.state.request_id)
+    problem = Problem(status, f"{status.phrase}: {request.method} {request.url.path[:200]}", do, headers=error.headers)
+    return problem.response(request.state.request_id)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response(request.state.request_id)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Of what nobody foresaw; the gate writes it to the log, under the same number."""
+    return failure(request.state.request_id).response(request.state.request_id)

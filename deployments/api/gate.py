@@ -22,6 +22,7 @@ from cancellations.settings import SHORTEST_TOKEN, Api
 from deployments.api.log import log
 from deployments.api.measures import Measures
 from deployments.api.problems import Problem, busy
+from deployments.api.problems import failure as failed
 
 # What a probe may ask without a token; the answer tells no more than yes or no then.
 OPEN = ("/health", "/ready")
@@ -119,12 +120,7 @@ class Gate:
         except Exception as error:  # noqa: BLE001 (told in the log, and by its number to the caller; never its traceback)
             failure = error
             if status == 0:
-                problem = Problem(
-                    HTTPStatus.INTERNAL_SERVER_ERROR,
-                    "the server failed on this request",
-                    f"tell its operator the request id {request_id}: the log says more under it",
-                )
-                await problem.response(request_id)(scope, receive, sending)
+                await failed(request_id).response(request_id)(scope, receive, sending)
         seconds = time.perf_counter() - began
         path = scope["path"] if scope["path"] in PATHS else "other"
         self._measures.requests.labels(path, status).inc()

@@ -53,6 +53,15 @@ def busy(what: str, do: str = "try again later, and more slowly") -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, what, do, headers={"Retry-After": str(RETRY_AFTER)})
 
 
+def failure(request_id: str) -> Problem:
+    """Of what nobody foresaw; the log says more under the request's id."""
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "the server failed on this request",
+        f"tell its operator the request id {request_id}: the log says more under it",
+    )
+
+
 @dataclass(frozen=True)
 class Told:
     """The form of every refusal, for the description of the API."""
