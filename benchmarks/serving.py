@@ -35,6 +35,7 @@ from cancellations.bootstrap import App, open_source, prepare
 from cancellations.domain.reservation import COLUMNS, sized
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import NotEnoughData, ServiceDown
+from cancellations.ports import Source
 from cancellations.sources.simulator import Simulator
 from cancellations.usecases.point_in_time import booking_time
 
@@ -194,6 +195,7 @@ def _prepare(home: Path, options: Options) -> tuple[Bodies, str, date]:
     known = settings.load(home=home, database_url="", mlflow_tracking_uri="", mlflow_artifacts="")
     prepare(known)
     app = App(known)
+    source: Source
     if options.data is None:
         days = QUICK_DAYS if options.quick else DAYS
         source, last = Simulator(START, days, options.seed), START + timedelta(days=days)
@@ -217,7 +219,9 @@ def _prepare(home: Path, options: Options) -> tuple[Bodies, str, date]:
     app.store.close()
     bookings = [_plain(row) for row in asked[[c.name for c in COLUMNS]].to_dict("records")]
     told = f"champion trained as of {trained}, {source.name}"
-    return Bodies(bookings, [_plain(row) for row in features.to_dict("records")], iter(range(10**9))), told, last
+    # MLflow fails where a column is left out: what is missing must be told as such.
+    built = [dict.fromkeys(map(str, features), None) | _plain(row) for row in features.to_dict("records")]
+    return Bodies(bookings, built, iter(range(10**9))), told, last
 
 
 def _plain(row: Mapping[str, object]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -89,16 +90,25 @@ class _Quick:
         wide = [str(name) for name in columns.get_feature_names_out()]
         if wide != [*self._codes, *self._numbers]:
             raise BadInput(f"its columns are {', '.join(wide)}")
+        self._texts_of, self._numbers_of = itemgetter(*self._codes), itemgetter(*self._numbers)
         self._estimator = _interpreted(estimator)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        codes, numbers, nan = list(self._codes.items()), self._numbers, math.nan
-        encoded = [
-            [of.get(row.get(name), nan) for name, of in codes] + [row.get(name, nan) for name in numbers]
-            for row in rows
-        ]
+        try:
+            encoded = self._encoded(rows)
+        except KeyError:
+            # A column that was declared after a booking was scored is missing for it.
+            bare = dict.fromkeys(self._codes) | dict.fromkeys(self._numbers, math.nan)
+            encoded = self._encoded([{**bare, **row} for row in rows])
         probability: np.ndarray = self._estimator.predict_proba(np.array(encoded, dtype="float64"))[:, 1]
         return probability
+
+    def _encoded(self, rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+        codes, texts_of, numbers_of, nan = list(self._codes.values()), self._texts_of, self._numbers_of, math.nan
+        return [
+            [*(code.get(text, nan) for code, text in zip(codes, texts_of(row), strict=True)), *numbers_of(row)]
+            for row in rows
+        ]
 
 
 def _codes(encoder: Any, names: Sequence[str]) -> dict[str, dict[Any, float]]:

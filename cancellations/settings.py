@@ -258,10 +258,16 @@ class Api(BaseModel):
     body_kib: int = Field(1_024, ge=1, description="longest body of a request; a reservation takes half a KiB")
     reservations: int = Field(1_000, ge=1, description="most reservations in one request")
     waiting: int = Field(4_000, ge=1, description="reservations that may wait for their answer; more are refused")
+    requests: int = Field(64, ge=1, description="requests under way at once; more are refused")
     unrecorded: int = Field(20_000, ge=1, description="answers that may wait to be recorded; beyond, none is given")
     timeout_seconds: float = Field(5.0, gt=0, description="for a body to come, and for an answer to be given")
     requests_per_second: float = Field(2_000.0, gt=0, description="of one caller; as many may come at once")
     connections: int = Field(500, ge=1, description="open at once")
+    recorder: str = Field(
+        "process",
+        pattern="^(process|thread)$",
+        description="process | thread: where answers are recorded; a thread saves 250 MiB, and makes some answers wait",
+    )
     poll_seconds: float = Field(1.0, gt=0, description="how often it asks who is champion")
     history_seconds: float = Field(
         60.0, gt=0, description="age at which remembered records of agents and books are read anew; a load does it too"

@@ -60,7 +60,7 @@ def _plain(
 ) -> dict[str, Any]:
     """One row by names: numbers as float with NaN for missing, texts and dates or None; declared columns too."""
     numeric = (Double, Integer)
-    found = {
+    found: dict[str, Any] = {
         c.name: v if not isinstance(c.type, numeric) else math.nan if v is None else float(v)
         for c, v in zip(columns, values, strict=True)
     }

@@ -12,6 +12,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -23,7 +25,7 @@ from cancellations.domain.lookup import Booking, Lookup
 from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial
 from cancellations.domain.reservation import COLUMNS, GROUP, GROUP_SIZE, Column
 from cancellations.errors import BadInput, CancellationsError, Refused
-from cancellations.ports import Booked, Load, Reason, RowClassifier, Store, UnitOfWork, VersionRecord
+from cancellations.ports import Load, Reason, RowClassifier, Store, UnitOfWork, VersionRecord
 from cancellations.usecases.point_in_time import remember
 
 # Bookings made so long before the oldest one that was asked for are looked up without reading the books anew.
@@ -189,7 +191,7 @@ class Note:
     booking: Booking | None
     features: Mapping[str, Any]
     built: bool
-    by: Loaded
+    version: str
     probability: float
 
 
@@ -208,6 +210,7 @@ class _Row(NamedTuple):
     features: Mapping[str, Any]
     stored: bool  # the store has the booking, or will have it
     built: bool  # the features are not stored
+    record: bool
 
 
 class Desk:
@@ -231,6 +234,7 @@ class Desk:
         self._history_age, self._remembered = history_age, remembered
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._lock = threading.Lock()  # of what is known: whoever records corrects it
+        self._answering: dict[str, Loaded] = {}  # versions whose notes may still have to be corrected
         self._lookup: Lookup | None = None
         self._extras: tuple[Column, ...] = ()
         self._read_at = clock()
@@ -238,56 +242,85 @@ class Desk:
 
     def answer(self, serving: Serving, asked: Sequence[Asked]) -> tuple[list[list[Answer]], list[Note]]:
         """Answers for each group of bookings, and what of them is to be recorded; raises `ServiceDown`."""
-        found = self._rows(asked)
-        by = [serving.of(row.booking["reservation_id"]) for rows in found for row in rows]
-        probability = iter(_predict([loaded for loaded, _ in by], [row.features for rows in found for row in rows]))
-        dealt = iter(by)
-        answers: list[list[Answer]] = []
-        notes: list[Note] = []
-        for one, rows in zip(asked, found, strict=True):
-            told = []
-            for row in rows:
-                (loaded, its_arm), p = next(dealt), next(probability)
-                reservation_id = row.booking["reservation_id"]
-                # An older booking may be one that the version has learnt from: its score would prove nothing.
-                counts = one.record and matures_on(row.booking, self._rule) > loaded.record.trained_as_of
-                if counts and self._is_new(reservation_id, row.features, loaded.version):
-                    new = None if row.stored else row.booking
-                    notes.append(Note(reservation_id, new, row.features, row.built, loaded, p))
-                reasons = loaded.model.reasons(row.features, one.reasons) if one.reasons else ()
-                told.append(Answer(reservation_id, p, loaded.version, its_arm, row.stored, counts, reasons))
-            answers.append(told)
-        return answers, notes
-
-    def _rows(self, asked: Sequence[Asked]) -> list[list[_Row]]:
-        with self._lock:
-            known = {i: k.features for i in _recorded_ids(asked) if (k := self._known.get(i)) is not None}
-        unknown = [i for i in dict.fromkeys(_recorded_ids(asked)) if i not in known]
-        drafts = [[_draft(booking, one, known) for booking in _sized(one.bookings)] for one in asked]
-        if not unknown and all(features is not None for rows in drafts for _, features in rows):
-            return [[_Row(booking, features or {}, True, False) for booking, features in rows] for rows in drafts]
-        with self._store.begin() as work:
-            stored = work.booked(unknown) if unknown else {}
-            drafts = [
-                [_as_stored(draft, one, stored) if draft[1] is None else draft for draft in rows]
-                for one, rows in zip(asked, drafts, strict=True)
-            ]
-            bare = [booking for rows in drafts for booking, features in rows if features is None]
-            lookup = self._past(work, bare) if bare else None
-        return [
-            [
-                _Row(
-                    booking,
-                    lookup.features(booking, self._extras)
-                    if features is None and lookup is not None
-                    else features or {},
-                    one.record and (booking["reservation_id"] in known or booking["reservation_id"] in stored),
-                    features is None,
-                )
-                for booking, features in rows
-            ]
-            for one, rows in zip(asked, drafts, strict=True)
+        self._answering = {**serving.loaded, **self._answering}
+        rows = self._rows([(booking, one.record) for one in asked for booking in _sized(one.bookings)])
+        by = [serving.of(row.booking["reservation_id"]) for row in rows]
+        probability = _predict([loaded for loaded, _ in by], [row.features for row in rows])
+        # An older booking may be one that the version has learnt from: its score would prove nothing.
+        counts = [
+            row.record and matures_on(row.booking, self._rule) > loaded.record.trained_as_of
+            for row, (loaded, _) in zip(rows, by, strict=True)
         ]
+        notes = self._new(rows, [loaded.version for loaded, _ in by], probability, counts)
+        wanted = [one.reasons for one in asked for _ in one.bookings]
+        told = iter(
+            [
+                Answer(
+                    row.booking["reservation_id"],
+                    p,
+                    loaded.version,
+                    its_arm,
+                    row.stored,
+                    recorded,
+                    loaded.model.reasons(row.features, reasons) if reasons else (),
+                )
+                for row, (loaded, its_arm), p, recorded, reasons in zip(
+                    rows, by, probability, counts, wanted, strict=True
+                )
+            ]
+        )
+        return [list(islice(told, len(one.bookings))) for one in asked], notes
+
+    def _rows(self, bookings: Sequence[tuple[Booking, bool]]) -> list[_Row]:
+        """What counts of each booking, which is to be recorded or not."""
+        known = self._known
+        features = [known.get(b["reservation_id"]) if record else None for b, record in bookings]
+        rows = [
+            None if kept is None else _Row(booking, kept.features, True, False, record)
+            for (booking, record), kept in zip(bookings, features, strict=True)
+        ]
+        bare = [place for place, row in enumerate(rows) if row is None]
+        if bare:
+            with self._store.begin() as work:
+                unknown = [bookings[place][0]["reservation_id"] for place in bare if bookings[place][1]]
+                stored = work.booked(unknown) if unknown else {}
+                building = []
+                for place in bare:
+                    booking, record = bookings[place]
+                    kept = stored.get(booking["reservation_id"]) if record else None
+                    if kept is not None and kept.features is not None:
+                        rows[place] = _Row(kept.reservation, kept.features, True, False, record)
+                    else:
+                        building.append((place, booking if kept is None else kept.reservation, kept is not None))
+                lookup = self._past(work, [booking for _, booking, _ in building]) if building else None
+            for place, booking, there in building:
+                assert lookup is not None
+                record = bookings[place][1]
+                rows[place] = _Row(booking, lookup.features(booking, self._extras), there, True, record)
+        return [row for row in rows if row is not None]
+
+    def _new(
+        self, rows: Sequence[_Row], versions: Sequence[str], probability: Sequence[float], counts: Sequence[bool]
+    ) -> list[Note]:
+        """Notes of the answers that are to be recorded; from now on they are no more."""
+        notes = []
+        with self._lock:
+            for row, version, p, counted in zip(rows, versions, probability, counts, strict=True):
+                if not counted:
+                    continue
+                reservation_id = row.booking["reservation_id"]
+                known = self._known.get(reservation_id)
+                if known is None:
+                    known = self._known[reservation_id] = _Known(row.features)
+                else:
+                    self._known.move_to_end(reservation_id)
+                if version not in known.versions:
+                    known.versions.add(version)
+                    new = None if row.stored else row.booking
+                    notes.append(Note(reservation_id, new, row.features, row.built, version, p))
+            while len(self._known) > self._remembered:
+                self._known.popitem(last=False)
+        return notes
 
     def _past(self, work: UnitOfWork, bookings: Sequence[Booking]) -> Lookup:
         oldest = min(booking["booked_on"] for booking in bookings)
@@ -299,22 +332,18 @@ class Desk:
             remember(work, self._lookup, lacking)
         return self._lookup
 
-    def _is_new(self, reservation_id: str, features: Mapping[str, Any], version: str) -> bool:
-        """Whether a version's answer about a booking is to be recorded; from now on it is no more."""
-        with self._lock:
-            known = self._known.setdefault(reservation_id, _Known(features))
-            self._known.move_to_end(reservation_id)
-            if len(self._known) > self._remembered:
-                self._known.popitem(last=False)
-            new = version not in known.versions
-            known.versions.add(version)
-        return new
-
-    def correct(self, features: Mapping[str, Mapping[str, Any]]) -> None:
-        """Somebody else was faster with the features of these bookings, and what is stored is what counts."""
+    def correct(self, notes: Iterable[Note], features: Mapping[str, Mapping[str, Any]]) -> list[Note]:
+        """Somebody else was faster with the features of these bookings, and what is stored is what counts: the notes
+        that they change, as they are to be recorded."""
         with self._lock:
             for reservation_id in features.keys() & self._known.keys():
                 self._known[reservation_id].features = features[reservation_id]
+        corrected = []
+        for note in notes:
+            if (stored := features.get(note.reservation_id)) is not None:
+                probability = float(self._answering[note.version].model.predict([stored])[0])
+                corrected.append(Note(note.reservation_id, None, stored, False, note.version, probability))
+        return corrected
 
     def forget(self, notes: Iterable[Note]) -> None:
         """These were not recorded after all."""
@@ -342,37 +371,23 @@ class Desk:
         return self._read_at
 
 
-def _recorded_ids(asked: Sequence[Asked]) -> list[str]:
-    return [booking["reservation_id"] for one in asked if one.record for booking in one.bookings]
+_group = itemgetter(*GROUP)
 
 
 def _sized(bookings: Sequence[Booking]) -> list[Booking]:
     """Bookings with the size of their group: of those that come together, as a load counts them."""
-    groups = Counter(_group(booking) for booking in bookings)
-    return [{**booking, GROUP_SIZE: float(groups[_group(booking)])} for booking in bookings]
-
-
-def _group(booking: Booking) -> tuple[Any, ...]:
-    return tuple(booking[name] for name in GROUP)
-
-
-def _draft(
-    booking: Booking, asked: Asked, known: Mapping[str, Mapping[str, Any]]
-) -> tuple[Booking, Mapping[str, Any] | None]:
-    return booking, known.get(booking["reservation_id"]) if asked.record else None
-
-
-def _as_stored(
-    draft: tuple[Booking, Mapping[str, Any] | None], asked: Asked, stored: Mapping[str, Booked]
-) -> tuple[Booking, Mapping[str, Any] | None]:
-    found = stored.get(draft[0]["reservation_id"]) if asked.record else None
-    return draft if found is None else (found.reservation, found.features)
+    groups = [_group(booking) for booking in bookings]
+    sizes = Counter(groups)
+    return [{**booking, GROUP_SIZE: float(sizes[own])} for booking, own in zip(bookings, groups, strict=True)]
 
 
 def _predict(by: Sequence[Loaded], features: Sequence[Mapping[str, Any]]) -> list[float]:
     """Each booking's probability by its version; all of a version at once."""
+    versions = {loaded.version for loaded in by}
+    if len(versions) == 1:
+        return list(by[0].model.predict(features).tolist())
     probability = [0.0] * len(by)
-    for version in {loaded.version for loaded in by}:
+    for version in versions:
         places = [place for place, loaded in enumerate(by) if loaded.version == version]
         found = by[places[0]].model.predict([features[place] for place in places])
         for place, p in zip(places, found.tolist(), strict=True):
@@ -385,7 +400,8 @@ def _predict(by: Sequence[Loaded], features: Sequence[Mapping[str, Any]]) -> lis
 
 @dataclass(frozen=True)
 class Recorded:
-    """Predictions that were new, and the features that count of bookings where somebody else was faster."""
+    """Predictions that were new; and of bookings where somebody else was faster the features that count, whose
+    predictions are not written: they are to be made anew, `Desk.correct`."""
 
     written: int
     overtaken: Mapping[str, Mapping[str, Any]]
@@ -412,20 +428,16 @@ def record(store: Store, notes: Sequence[Note], *, as_of: date, now: datetime) -
                 if kept.features is not None and not _equal(kept.features, built[i])
             }
         written = 0
-        for version in sorted({note.by.version for note in notes}):
-            own = {note.reservation_id: note for note in notes if note.by.version == version}
-            rows = pd.DataFrame(
-                {"reservation_id": list(own), "probability": [_counting(note, overtaken) for note in own.values()]}
-            )
+        for version in sorted({note.version for note in notes}):
+            own = {
+                note.reservation_id: note.probability
+                for note in notes
+                if note.version == version and note.reservation_id not in overtaken
+            }
+            rows = pd.DataFrame({"reservation_id": list(own), "probability": list(own.values())})
             written += work.add_predictions(version, rows, as_of, now)
         work.commit()
     return Recorded(written, overtaken)
-
-
-def _counting(note: Note, overtaken: Mapping[str, Mapping[str, Any]]) -> float:
-    """The probability by the features that are stored."""
-    other = overtaken.get(note.reservation_id)
-    return note.probability if other is None else float(note.by.model.predict([other])[0])
 
 
 def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -136,10 +136,10 @@ class Api:
             )
         }
         asked = {k: v for k, v in refusals.items() if k not in (408, 413, 415, 422)}
-        probed = {429: refusals[429], 421: refusals[421]}
+        probed: dict[int | str, dict[str, Any]] = {429: refusals[429], 421: refusals[421]}
         routes.post("/predict", response_model=Predictions, responses=refusals)(self._predict)
         routes.get("/health", response_model=Health, responses=probed)(self._health)
-        not_ready = {503: {"model": Ready, "description": "it cannot answer now"}}
+        not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Ready, "description": "it cannot answer now"}}
         routes.get("/ready", response_model=Ready, responses=probed | not_ready)(self._ready)
         routes.get("/model", response_model=ModelFacts, responses=asked)(self._model)
         routes.get(

@@ -87,6 +87,7 @@ class Gate:
         self._app, self._api, self._tokens, self._measures = app, api, tokens, measures
         self._longest = api.body_kib * 1024
         self._paces: OrderedDict[str, _Pace] = OrderedDict()
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -109,10 +110,13 @@ class Gate:
             await send(message)
 
         caller, failure = "", None
+        self._under_way += 1
         try:
             caller = self._caller(scope, headers)
             state["known"] = bool(caller) or not self._tokens
             self._keep_pace(caller or str((scope.get("client") or ("",))[0]))
+            if self._under_way > self._api.requests and scope["path"] not in OPEN:
+                raise busy(f"{self._api.requests} requests are under way")
             body = await self._body(scope, headers, receive)
             await self._app(scope, _replay(body, receive), sending)
         except Problem as problem:
@@ -121,6 +125,8 @@ class Gate:
             failure = error
             if status == 0:
                 await failed(request_id).response(request_id)(scope, receive, sending)
+        finally:
+            self._under_way -= 1
         seconds = time.perf_counter() - began
         path = scope["path"] if scope["path"] in PATHS else "other"
         self._measures.requests.labels(path, status).inc()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 # A row takes a millisecond or so; whoever waits for a second gives up soon.
@@ -13,7 +15,7 @@ class Measures:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"namespace": "cancellations", "registry": self.registry}
+        own: Any = {"namespace": "cancellations", "registry": self.registry}
         ProcessCollector(**own)
         self.requests = Counter("requests", "Requests by what was asked and how it ended.", ["path", "status"], **own)
         self.seconds = Histogram(

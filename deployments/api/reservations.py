@@ -24,6 +24,8 @@ FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2199, 12, 31)
 # East of UTC a new day begins earlier.
 ZONES = timedelta(days=1)
 
+REQUIRED = frozenset(c.name for c in COLUMNS if c.required)
+
 EXAMPLE: dict[str, Any] = {
     "reservation_id": "2016-07-01-0042",
     "hotel": "City Hotel",
@@ -58,6 +60,9 @@ class Reader:
     def __init__(self, extras: Sequence[Column], most: int) -> None:
         self.extras = tuple(extras)
         self.columns = (*COLUMNS, *extras)
+        self._numbers = [c.name for c in self.columns if c.kind in ("count", "number")]
+        self._counts = [c.name for c in self.columns if c.kind == "count"]
+        self._texts = [c.name for c in self.columns if c.kind in ("id", "category")]
         reservation = create_model(
             "Reservation",
             __config__=ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [EXAMPLE]}),
@@ -68,7 +73,7 @@ class Reader:
             __config__=ConfigDict(
                 strict=True, extra="forbid", json_schema_extra={"examples": [{"reservations": [EXAMPLE], "reasons": 3}]}
             ),
-            reservations=(list[reservation], Field(min_length=1, max_length=most, description="one or many")),  # type: ignore[valid-type]
+            reservations=(list[reservation], Field(min_length=1, max_length=most, description="one or many")),
             record=(bool, Field(True, description="false: score them as they are told, and keep nothing")),
             reasons=(int, Field(0, ge=0, le=MOST_REASONS, description="how many reasons to give for each")),
         )
@@ -97,31 +102,31 @@ class Reader:
         return Reading(tuple(bookings), given.record, given.reasons)
 
     def _booking(self, told: dict[str, Any]) -> dict[str, Any]:
-        booking: dict[str, Any] = {}
-        for column in self.columns:
-            value = told[column.name]
-            if column.kind in ("count", "number"):
-                booking[column.name] = math.nan if value is None else value
-            elif column.kind == "date":
-                booking[column.name] = value
-            else:
-                booking[column.name] = (value.strip() or None) if value is not None else None
+        booking = dict(told)
+        for name in self._numbers:
+            if booking[name] is None:
+                booking[name] = math.nan
+        for name in self._texts:
+            text = booking[name]
+            if text is not None:
+                booking[name] = text.strip() or None
         return booking
 
     def _broken(self, booking: Booking, today: date) -> Iterator[tuple[str, str]]:
         """Rules that a booking breaks beyond those of single values, as `domain.reservation.violations` tells them."""
-        for column in self.columns:
-            value = booking[column.name]
-            if column.kind in ("id", "category"):
-                if value is None:
-                    if column.required:
-                        yield column.name, MISSING_RULE
-                elif len(value) > LONGEST_TEXT:
-                    yield column.name, f"is longer than {LONGEST_TEXT:,} characters"
-                elif "\0" in value:
-                    yield column.name, "contains a NUL character"
-            elif column.kind == "count" and value == value and value != math.floor(value):
-                yield column.name, "is not a whole number"
+        for name in self._texts:
+            text = booking[name]
+            if text is None:
+                if name in REQUIRED:
+                    yield name, MISSING_RULE
+            elif len(text) > LONGEST_TEXT:
+                yield name, f"is longer than {LONGEST_TEXT:,} characters"
+            elif "\0" in text:
+                yield name, "contains a NUL character"
+        for name in self._counts:
+            number = booking[name]
+            if not (number.is_integer() or number != number):
+                yield name, "is not a whole number"
         for name in ("booked_on", "arrival_on"):
             if not FIRST_DAY <= booking[name] <= LAST_DAY:
                 yield name, f"lies before {FIRST_DAY} or after {LAST_DAY}"
@@ -143,7 +148,7 @@ def _field(column: Column) -> tuple[Any, Any]:
         text = Annotated[str, WithJsonSchema(shape)]
         return (text if column.required else text | None), described
     shape = {"type": "integer" if column.kind == "count" else "number"}
-    shape |= {k: v for k, v in (("minimum", column.low), ("maximum", column.high)) if v is not None}  # type: ignore[misc]
+    shape |= {k: v for k, v in (("minimum", column.low), ("maximum", column.high)) if v is not None}
     number = Annotated[float, Field(ge=column.low, le=column.high, allow_inf_nan=False), WithJsonSchema(shape)]
     return (number if column.required else number | None), described
 

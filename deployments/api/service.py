@@ -8,22 +8,23 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cancellations.bootstrap import App, clock
 from cancellations.domain.reservation import Column
 from cancellations.errors import CancellationsError, ServiceDown
-from cancellations.usecases.serve import Answer, Asked, Note, Serving
+from cancellations.usecases.serve import Answer, Asked, Note, Recorded, Serving
 from deployments.api.log import log
 from deployments.api.measures import Measures
 from deployments.api.problems import busy
+from deployments.api.scribe import Scribe
 
 Result = TypeVar("Result")
 
 # Bookings scored at once: more would let the first of them wait for the last.
 AT_ONCE = 1_000
-# Answers gather for so long before they are recorded, so many in a transaction.
-GATHER_SECONDS, IN_ONE_WRITE = 0.25, 500
+# Answers gather for so long before they are recorded, so many in a transaction at most.
+GATHER_SECONDS, IN_ONE_WRITE = 0.5, 500
 # After a failure the next attempt waits twice as long as the one before, up to this.
 LONGEST_PAUSE = 30.0
 # A server that stops has so long to record what it has answered.
@@ -42,6 +43,7 @@ class Service:
         self.problem: str | None = "the server has only just started"
         self.reachable = False
         self._desk = app.desk()
+        self._scribe = Scribe(app.settings) if app.settings.api.recorder == "process" else None
         # One thread each: they share nothing but what the desk guards.
         self._scoring, self._writing, self._following = (
             ThreadPoolExecutor(1, name) for name in ("scoring", "recording", "following")
@@ -55,6 +57,8 @@ class Service:
     # --- its life ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
+        if self._scribe is not None:
+            await self._in(self._writing, self._scribe.start)
         await self._poll()
         self._tasks = [asyncio.create_task(run()) for run in (self._answer, self._record, self._follow)]
 
@@ -69,6 +73,8 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._scribe is not None:
+            await self._in(self._writing, self._scribe.close)
         for thread in (self._scoring, self._writing, self._following):
             thread.shutdown(wait=False, cancel_futures=True)
         self.app.store.close()
@@ -171,7 +177,7 @@ class Service:
         pause = GATHER_SECONDS
         while True:
             try:
-                done = await self._in(self._writing, lambda: self.app.record(notes))
+                done = await self._in(self._writing, lambda: self._keep(notes))
             except ServiceDown as error:
                 log(logging.ERROR, "answers are not recorded yet", waiting=self.unrecorded, what=str(error))
                 await asyncio.sleep(pause)
@@ -187,7 +193,7 @@ class Service:
                     "an answer is not recorded",
                     unforeseen,
                     reservation_id=notes[0].reservation_id,
-                    version=notes[0].by.version,
+                    version=notes[0].version,
                     what=str(error),
                 )
                 self._desk.forget(notes)
@@ -196,9 +202,12 @@ class Service:
             else:
                 self.measures.recorded.inc(done.written)
                 if done.overtaken:
-                    self._desk.correct(done.overtaken)
                     self.measures.overtaken.inc(len(done.overtaken))
+                    await self._write(self._desk.correct(notes, done.overtaken))
                 return
+
+    def _keep(self, notes: Sequence[Note]) -> Recorded:
+        return self.app.record(notes) if self._scribe is None else self._scribe.record(notes)
 
     # --- who answers ------------------------------------------------------------------------------
 
@@ -212,8 +221,8 @@ class Service:
         """Takes over what the ledger says now; False when that cannot be served."""
         before, told = self.serving, self.problem
         try:
-            self.serving, self.extras = await self._in(self._following, self._look)
-            self.reachable, self.problem = True, "; ".join(self.serving.problems) or None
+            serving, self.extras = await self._in(self._following, self._look)
+            self.serving, self.reachable, self.problem = serving, True, "; ".join(serving.problems) or None
         except Exception as error:  # noqa: BLE001 (whatever a version or a server does, the last good one answers)
             self.problem = str(error) or repr(error)
             self.reachable = await self._in(self._following, self._database_answers)
@@ -241,12 +250,12 @@ class Service:
         return True
 
     @property
-    def told(self) -> dict[str, object]:
+    def told(self) -> dict[str, Any]:
         """Who answers, for people and logs."""
         serving = self.serving
         if serving is None:
             return {}
-        told: dict[str, object] = {"epoch": serving.epoch, "champion": serving.champion.version}
+        told: dict[str, Any] = {"epoch": serving.epoch, "champion": serving.champion.version}
         if serving.rival is not None:
             told["rival"] = serving.rival.version
         for one in serving.loaded.values():

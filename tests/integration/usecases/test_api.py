@@ -36,7 +36,7 @@ PATIENCE = 60.0
 @contextmanager
 def served(world: World, **knobs: Any) -> Iterator[TestClient]:
     """The API of a world, running; `client.api` is the application."""
-    knobs = {"poll_seconds": 0.05, **knobs}
+    knobs = {"poll_seconds": 0.05, "recorder": "thread", **knobs}
     known = settings.load(
         home=Path("unused"),
         database_url=world.store._url.render_as_string(hide_password=False),

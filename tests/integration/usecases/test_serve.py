@@ -83,7 +83,7 @@ def ask(
     [answers], notes = desk.answer(serving, [Asked(tuple(bookings), **knobs)])
     if notes:
         done = record(world.store, notes, as_of=TODAY, now=world.clock())
-        desk.correct(done.overtaken)
+        assert not done.overtaken
     return answers
 
 
@@ -203,7 +203,9 @@ def test_a_batch_that_was_faster_fixes_the_features_and_the_recorded_score(servi
 
     done = record(serving.store, notes, as_of=TODAY, now=serving.clock())
     assert done.written == 0 and set(done.overtaken) >= set(new.loc[new["price"].notna(), "reservation_id"])
-    desk.correct(done.overtaken)
+    again = desk.correct(notes, done.overtaken)
+    assert {n.reservation_id for n in again} == set(done.overtaken) and not any(n.built for n in again)
+    assert record(serving.store, again, as_of=TODAY, now=serving.clock()).written == 0
     pd.testing.assert_series_equal(serving.predictions("1"), batch)
     pd.testing.assert_frame_equal(stored_features(serving, new["reservation_id"]), features)
     [corrected], _ = desk.answer(who, [Asked(tuple(bookings))])
