@@ -11,8 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pandas as pd
 import pytest
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis.checks import CHECKS
 from sqlalchemy import URL, NullPool, create_engine, text
 from starlette.testclient import TestClient
 from test_serve import TODAY, made_on
@@ -356,6 +360,31 @@ def test_attacks_are_refused_in_a_sentence_and_leave_it_well(guarded: TestClient
         if status >= 400:
             assert set(answer.json()) >= {"error", "do", "request_id"}, name
     assert guarded.get("/ready").json()["ready"]
+
+
+def test_whatever_its_description_allows_is_answered_as_described(trained: World) -> None:
+    with served(trained) as client:
+        schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+        operations = [found.ok() for found in schema.get_all_operations()]
+        assert {operation.label for operation in operations} == {
+            *("POST /predict", "GET /health", "GET /ready", "GET /model", "GET /metrics")
+        }
+        modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+        # What agrees with the form may break a rule that spans columns; whether it should is told elsewhere.
+        rules = CHECKS.get_by_names(["positive_data_acceptance"])
+        seen = set()
+
+        @hypothesis.settings(max_examples=80, database=None, suppress_health_check=list(hypothesis.HealthCheck))
+        @hypothesis.given(case=st.one_of(*(o.as_strategy(generation_mode=m) for o in operations for m in modes)))
+        def ask(case: schemathesis.Case) -> None:
+            told = case.as_transport_kwargs(base_url="http://localhost")
+            body = {"json": told["json"]} if "json" in told else {"content": told.get("data")}
+            answer = client.request(told["method"], told["url"], headers=dict(told["headers"]), **body)
+            seen.add((case.operation.label, answer.status_code))
+            case.validate_response(answer, excluded_checks=rules)
+
+        ask()
+        assert {("POST /predict", 422), ("GET /model", 200)} <= seen
 
 
 def test_who_asks_too_fast_is_slowed_and_others_are_not(trained: World, tmp_path: Path) -> None:
