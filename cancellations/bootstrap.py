@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 
 from cancellations import settings as settings_module
@@ -39,9 +40,11 @@ from cancellations.ports import (
     Pictures,
     Quarantined,
     QuarantineState,
+    RowClassifier,
     Source,
     StoredDecision,
     Trainer,
+    VersionRecord,
 )
 from cancellations.registry import MlflowRegistry
 from cancellations.settings import NEVER, Settings
@@ -81,6 +84,7 @@ from cancellations.usecases import reconcile as reconcile_
 from cancellations.usecases import reproduce as reproduce_
 from cancellations.usecases import retrain as retrain_
 from cancellations.usecases import score as score_
+from cancellations.usecases import serve as serve_
 from cancellations.usecases import status as status_
 from cancellations.usecases import trial as trial_
 from cancellations.usecases.training import Tools, TrainingPolicy
@@ -286,6 +290,31 @@ class App:
         return score_.score_partition(
             self.store, self.registry, partition, chunk_rows=self.settings.chunk_rows, clock=clock
         )
+
+    def desk(self) -> serve_.Desk:
+        """Where single bookings are answered for, while somebody waits."""
+        age = timedelta(seconds=self.settings.api.history_seconds)
+        return serve_.Desk(self.store, self.settings.labels, clock=clock, history_age=age)
+
+    def follow(self, present: serve_.Serving | None) -> serve_.Serving:
+        return serve_.follow(self.store, self.load_rows, present)
+
+    def load_rows(self, record: VersionRecord) -> RowClassifier:
+        """A version for single bookings, loaded anew and proven on its sample; raises `BadInput` for one that can't."""
+        from cancellations.inference import RowModel
+
+        model = self.registry.load(record.version, fresh=True)
+        sample = self.registry.reference(record.version).drop(columns="label", errors="ignore")
+        probability = model.predict(sample)
+        if not len(sample) or not np.all((probability >= 0) & (probability <= 1)):
+            raise BadInput(f"version {record.version} does not give each booking of its sample a probability")
+        return RowModel(model, sample)
+
+    def record(self, notes: Sequence[serve_.Note]) -> serve_.Recorded:
+        return serve_.record(self.store, notes, as_of=self.settings.today, now=clock())
+
+    def champion(self) -> serve_.Champion:
+        return serve_.champion(self.store)
 
     def check(self, *, until: date) -> tuple[DayCheck, ...]:
         """The bookings of each day before `until` since the last one that was checked."""

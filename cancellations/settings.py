@@ -249,6 +249,45 @@ class Outlook(BaseModel):
     readers: list[str] = Field([], description="who gets the morning mail; empty: files only")
 
 
+# Fewer characters can be guessed.
+SHORTEST_TOKEN = 16
+
+
+class Api(BaseModel):
+    """The HTTP API of `cancellations serve`; `docs/serving.md` tells what it answers and refuses."""
+
+    host: str = Field("127.0.0.1", description="address that it listens on; another than loopback needs a token")
+    port: int = Field(8000, ge=0, le=65_535, description="its port; 0: a free one")
+    token: str | None = Field(None, description="what callers show as bearer token; 16 characters at least", repr=False)
+    tokens_file: Path | None = Field(
+        None, description="a file of further ones, NAME TOKEN on each line: names go to logs, and limits are by name"
+    )
+    body_kib: int = Field(1_024, ge=1, description="longest body of a request; a reservation takes half a KiB")
+    reservations: int = Field(1_000, ge=1, description="most reservations in one request")
+    waiting: int = Field(4_000, ge=1, description="reservations that may wait for their answer; more are refused")
+    requests: int = Field(64, ge=1, description="requests under way at once; more are refused")
+    unrecorded: int = Field(20_000, ge=1, description="answers that may wait to be recorded; beyond, none is given")
+    timeout_seconds: float = Field(5.0, gt=0, description="for a body to come, and for an answer to be given")
+    requests_per_second: float = Field(2_000.0, gt=0, description="of one caller; as many may come at once")
+    connections: int = Field(500, ge=1, description="open at once")
+    recorder: str = Field(
+        "process",
+        pattern="^(process|thread)$",
+        description="process | thread: where answers are recorded; a thread saves 250 MiB, and makes some answers wait",
+    )
+    poll_seconds: float = Field(1.0, gt=0, description="how often it asks who is champion")
+    history_seconds: float = Field(
+        60.0, gt=0, description="age at which remembered records of agents and books are read anew; a load does it too"
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _long_enough(cls, token: str | None) -> str | None:
+        if token is not None and len(token) < SHORTEST_TOKEN:
+            raise ValueError(f"a token has {SHORTEST_TOKEN} characters at least; one is made by: openssl rand -hex 24")
+        return token
+
+
 class Settings(BaseSettings):
     """All settings. Addresses left empty are derived from `home`."""
 
@@ -288,6 +327,7 @@ class Settings(BaseSettings):
     recalibration: Recalibration = Recalibration()
     outlook: Outlook = Outlook()
     scoring: Scoring = Scoring()
+    api: Api = Api()
     public_data: PublicData = PublicData()
 
     max_lead_days: int | None = Field(

@@ -25,6 +25,7 @@ from deployments.commands import (
     reporting,
     running,
     scores,
+    serving,
     simulating,
     switches,
     versions,
@@ -60,7 +61,7 @@ app = typer.Typer(
 
 # What help shows, in this order; a function's name is its command's.
 PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
-    "Begin and run": (running.init, running.up, running.demo, simulating.simulate),
+    "Begin and run": (running.init, running.up, serving.serve, running.demo, simulating.simulate),
     "The loop, step by step": (
         loop.ingest,
         loop.score,

@@ -12,9 +12,11 @@ less likely to be cancelled than on the day it was made (partial evidence).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,6 +106,13 @@ def maturity(reservations: pd.DataFrame, rule: LabelRule) -> pd.Series:
         return settled
     nights = reservations["weekend_nights"] + reservations["week_nights"]
     return settled + pd.to_timedelta(nights.astype("float64"), unit="D").astype("timedelta64[us]")
+
+
+def matures_on(booking: Mapping[str, Any], rule: LabelRule) -> date:
+    """Maturity date of one booking, whose values stand under the names of `RULED_BY`."""
+    nights = 0 if rule.matures is Matures.ARRIVAL else int(booking["weekend_nights"] + booking["week_nights"])
+    matured: date = booking["arrival_on"] + timedelta(days=rule.settle_days + nights)
+    return matured
 
 
 def recorded_cancelled(history: pd.DataFrame, as_of: date) -> np.ndarray:

@@ -15,12 +15,15 @@ from cancellations.ports.registry import (
     Contestant,
     Environment,
     Evaluator,
+    Reason,
     Registry,
+    RowClassifier,
     Shifter,
     Trainer,
 )
 from cancellations.ports.sources import Source, SourceBatch, Undated
 from cancellations.ports.store import (
+    Booked,
     Load,
     LoadContent,
     LoadCounts,
@@ -38,6 +41,7 @@ from cancellations.ports.store import (
 )
 
 __all__ = [
+    "Booked",
     "Candidate",
     "Classifier",
     "Contestant",
@@ -61,7 +65,9 @@ __all__ = [
     "QuarantineState",
     "Quarantined",
     "QuarantinedRow",
+    "Reason",
     "Registry",
+    "RowClassifier",
     "Shifter",
     "Source",
     "SourceBatch",

@@ -37,6 +37,34 @@ class Classifier(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why a probability is what it is: one feature, its `usual` value in the version's reference sample, and by how
+    much the probability is higher than it would be with that one."""
+
+    feature: str
+    value: float | str | None
+    usual: float | str | None
+    effect: float
+
+
+class RowClassifier(Protocol):
+    """A version for single bookings: features as plain values (`domain.lookup.Lookup.features`), by name."""
+
+    @property
+    def slow(self) -> str | None:
+        """Why it asks the whole pipeline for each answer; None where it need not."""
+        ...
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """float64, shape (rows,), in [0, 1]: what `Classifier.predict` says of the same bookings."""
+        ...
+
+    def reasons(self, row: Mapping[str, Any], count: int) -> tuple[Reason, ...]:
+        """The features that move the booking's probability most, the strongest first."""
+        ...
+
+
 class Shifter(Protocol):
     """Moves the log odds of a fitted classifier by one number."""
 

@@ -34,6 +34,18 @@ class Upserted:
 
 
 @dataclass(frozen=True)
+class Booked:
+    """One booking as the store has it, as plain values: numbers as float with NaN for missing, texts and dates or None.
+
+    `reservation`: its columns, with `group_size` and declared ones; `features`: those of its booking time as they
+    were stored when it was scored first, None before.
+    """
+
+    reservation: Mapping[str, Any]
+    features: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class LoadCounts:
     """One load. `read = outside + loaded + unchanged + updated + quarantined`, always.
 
@@ -210,6 +222,15 @@ class UnitOfWork(Protocol):
         """
         ...
 
+    def add_reservations(self, reservations: pd.DataFrame) -> int:
+        """Writes rows as `upsert_reservations` takes them whose id is new; what is there stays as it is. Returns
+        how many were new."""
+        ...
+
+    def booked(self, reservation_ids: Sequence[str]) -> dict[str, Booked]:
+        """Bookings by their ids; unknown ones are left out. For few of them: each is an object of its own."""
+        ...
+
     def record_outcomes(self, outcomes: pd.DataFrame, load: int | None = None) -> Upserted:
         """Writes outcomes by `reservation_id`; what a correction replaces is kept."""
         ...
@@ -222,9 +243,11 @@ class UnitOfWork(Protocol):
         """`status` and `known_on`, indexed by reservation_id; ids without an outcome are left out."""
         ...
 
-    def tallies(self, agents: Sequence[str], companies: Sequence[str], before: date) -> pd.DataFrame:
-        """Bookings arriving before a day, counted as `domain.features.tally` does: all of them, and those
-        of the agents and companies that are named."""
+    def tallies(
+        self, agents: Sequence[str], companies: Sequence[str], before: date, *, everyone: bool = True
+    ) -> pd.DataFrame:
+        """Bookings arriving before a day, counted as `domain.features.tally` does: all of them (of `everyone`), and
+        those of the agents and companies that are named."""
         ...
 
     # loads and quarantine

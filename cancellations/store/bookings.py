@@ -20,6 +20,7 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    false,
     func,
     literal,
     not_,
@@ -83,15 +84,27 @@ class Bookings(BulkTransaction):
         rows = pack(reservations, self.extra_columns())
         return self._upsert(tables.reservations, rows, tables.corrections, scored, load)
 
+    def add_reservations(self, reservations: pd.DataFrame) -> int:
+        rows = pack(reservations, self.extra_columns())
+        added = self._upsert(tables.reservations, rows, tables.corrections, literal(value=False), None, replace=False)
+        return added.loaded
+
     def record_outcomes(self, outcomes: pd.DataFrame, load: int | None = None) -> Upserted:
         rows = outcomes[list(OUTCOME_NAMES)]
         return self._upsert(tables.outcomes, rows, tables.outcome_corrections, literal(value=True), load)
 
     def _upsert(
-        self, table: Table, rows: pd.DataFrame, kept: Table, keep: ColumnElement[bool], load: int | None
+        self,
+        table: Table,
+        rows: pd.DataFrame,
+        kept: Table,
+        keep: ColumnElement[bool],
+        load: int | None,
+        *,
+        replace: bool = True,
     ) -> Upserted:
         """Writes new and different rows, and what they replace into `kept` where `keep` holds; the counts
-        are what the database did."""
+        are what the database did. Without `replace` what is there already stays, and counts as unchanged."""
         twice = rows["reservation_id"].duplicated()
         if twice.any():
             raise BadInput(
@@ -102,7 +115,7 @@ class Bookings(BulkTransaction):
             return Upserted(0, 0, 0)
         columns = list(table.columns)
         # The size of its group is what it was when the booking came.
-        compared = [c.name for c in columns[1:] if c.name != GROUP_SIZE]
+        compared = [c.name for c in columns[1:] if c.name != GROUP_SIZE] if replace else []
         # Whoever writes either holds both, so that no tally misses what another one just writes.
         self._lock_table(tables.reservations)
         self._lock_table(tables.outcomes)
@@ -120,13 +133,15 @@ class Bookings(BulkTransaction):
                     )
                     insert = self._insert(table).from_select([c.name for c in columns], wanted.where(_always()))
                     written = {name: insert.excluded[name] for name in compared}
-                    self._write(insert.on_conflict_do_update(index_elements=["reservation_id"], set_=written))
+                    if replace:
+                        insert = insert.on_conflict_do_update(index_elements=["reservation_id"], set_=written)
+                    self._write(insert)
         return Upserted(loaded=new, unchanged=len(rows) - new - updated, updated=updated)
 
     @contextmanager
     def _changed(self, table: Table, staged: Table, compared: Sequence[str]) -> Iterator[Table]:
         """The ids of staged rows that are new, or differ from what is `there`."""
-        different = or_(*(table.c[name].is_distinct_from(staged.c[name]) for name in compared))
+        different = or_(false(), *(table.c[name].is_distinct_from(staged.c[name]) for name in compared))
         there = table.c.reservation_id.is_not(None)
         rows = (
             select(staged.c.reservation_id, there)
@@ -197,11 +212,13 @@ class Bookings(BulkTransaction):
     def recorded_outcomes(self, reservation_ids: pd.Series) -> pd.DataFrame:
         return self._by_id([tables.outcomes.c[name] for name in OUTCOME_NAMES], reservation_ids)
 
-    def tallies(self, agents: Sequence[str], companies: Sequence[str], before: date) -> pd.DataFrame:
+    def tallies(
+        self, agents: Sequence[str], companies: Sequence[str], before: date, *, everyone: bool = True
+    ) -> pd.DataFrame:
         counted = tables.tallies.c
         columns = [counted[name] for name in TALLY]
         query = select(*raw(columns)).where(counted.arrival_on < before, counted.bookings > 0)
-        parts = [frame(self._read(query.where(counted.kind == ALL)), columns)]
+        parts = [frame(self._read(query.where(counted.kind == ALL)), columns)] if everyone else []
         for kind, keys in ((AGENT, agents), (COMPANY, companies)):
             own = query.where(counted.kind == kind)
             parts.append(frame(self._read(own.where(self._among(counted.key, keys))), columns))

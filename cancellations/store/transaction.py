@@ -61,9 +61,9 @@ class Transaction:
             self._connection.commit()
         self._writing = False
 
-    def _read(self, statement: Executable) -> CursorResult[Any]:
+    def _read(self, statement: Executable, given: Mapping[str, Any] | None = None) -> CursorResult[Any]:
         with translated(self._connection.engine.url):
-            return self._connection.execute(statement)
+            return self._connection.execute(statement, given)
 
     def _write(self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None) -> int:
         """Runs a statement, once or for each of `rows`; returns how many rows it touched."""

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cancellations.domain.features import AGENT, COMPANY, Past, build
 from cancellations.domain.labels import LabelRule
+from cancellations.domain.lookup import Lacking, Lookup
 from cancellations.ports import UnitOfWork
 
 
@@ -38,3 +39,14 @@ def as_scored(work: UnitOfWork, reservations: pd.DataFrame, rule: LabelRule) -> 
         built = booking_time(work, new, rule).set_axis(new["reservation_id"])
         stored = pd.concat([stored, built])
     return stored.loc[ids].set_axis(reservations.index)
+
+
+def remember(work: UnitOfWork, lookup: Lookup, wanted: Lacking) -> None:
+    """Reads the past of some keys into a look-up, by the reads of `booking_time`."""
+    if wanted.everyone or wanted.agents or wanted.companies:
+        agents, companies = sorted(wanted.agents), sorted(wanted.companies)
+        tallied = work.tallies(agents, companies, before=date.max, everyone=wanted.everyone)
+        lookup.remember_records(tallied, wanted)
+    for year, month in sorted(wanted.months):
+        asked = {"arrival_on": [pd.Timestamp(year, month, 1)], "booked_on": [pd.Timestamp(lookup.since)]}
+        lookup.remember_books((year, month), work.books(pd.DataFrame(asked), before=date.max))

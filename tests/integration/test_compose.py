@@ -18,7 +18,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
 def test_every_part_of_the_stack_is_a_service() -> None:
-    assert set(SERVICES) == {"postgres", "prefect-server", "mlflow", "mailpit", "init", "worker"}
+    assert set(SERVICES) == {"postgres", "prefect-server", "mlflow", "mailpit", "init", "worker", "api"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -64,8 +64,9 @@ def test_what_outlives_a_container_lies_on_a_declared_volume(name: str) -> None:
 
 def test_no_password_is_committed() -> None:
     text = (ROOT / "docker-compose.yaml").read_text()
-    mentioned = re.findall(r"\$\{\w*PASSWORD[^}]*\}", text)
-    assert mentioned and all(":?" in m for m in mentioned)
+    for secret in ("PASSWORD", "TOKEN"):
+        mentioned = re.findall(rf"\$\{{\w*{secret}[^}}]*\}}", text)
+        assert mentioned and all(":?" in m for m in mentioned)
     assert not re.findall(r"://[^:/\s]+:(?!\$\{)[^@\s]+@", text)
 
 
@@ -86,7 +87,7 @@ def config(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]
     compose = command()
     if compose is None:
         pytest.skip("neither docker-compose nor docker compose is installed")
-    inherited = {n: v for n, v in os.environ.items() if n != "POSTGRES_PASSWORD"}
+    inherited = {n: v for n, v in os.environ.items() if n not in ("POSTGRES_PASSWORD", "API_TOKEN")}
     # Away from a developer's own .env.
     empty = folder / "empty.env"
     empty.touch()
@@ -100,9 +101,10 @@ def config(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_compose_accepts_the_file_with_a_password_and_asks_for_one_without(tmp_path: Path) -> None:
-    given = config(tmp_path, POSTGRES_PASSWORD="x1")
+    given = config(tmp_path, POSTGRES_PASSWORD="x1", API_TOKEN="x2")
     assert given.returncode == 0, given.stderr
     assert set(yaml.safe_load(given.stdout)["services"]) == set(SERVICES)
-    missing = config(tmp_path)
-    assert missing.returncode != 0
-    assert ".env.example" in missing.stderr
+    for one in ({"POSTGRES_PASSWORD": "x1"}, {"API_TOKEN": "x2"}):
+        missing = config(tmp_path, **one)
+        assert missing.returncode != 0
+        assert ".env.example" in missing.stderr

@@ -21,6 +21,7 @@ ADAPTERS = {
     "cancellations.mail",
     "cancellations.pages",
     "cancellations.model",
+    "cancellations.inference",
     "cancellations.metrics",
     "cancellations.sources",
     "monitoring",
@@ -36,6 +37,8 @@ ROOMS: Mapping[str, set[str]] = {
     "cancellations.usecases": INNER,
     **dict.fromkeys(ADAPTERS, INNER | {"cancellations.settings"}),
     "cancellations.model": INNER | {"cancellations.settings", "cancellations.estimators"},
+    # It takes the pipelines that `model` makes to pieces.
+    "cancellations.inference": INNER | {"cancellations.settings", "cancellations.estimators"},
     # It writes down which code of ours a version was made by.
     "cancellations.registry": INNER | {"cancellations", "cancellations.settings", "cancellations.estimators"},
     # Travels with a version, to where there is nothing else of ours.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from world import FIRST, LATER, SECOND, START, Snapshot, World, begin, simulator
 from cancellations.domain.promotion import Change
 from cancellations.domain.retraining import RequestState
 from cancellations.model import GradientBoosting
-from cancellations.store import SqlStore
+from cancellations.store import SqlStore, open_store
 from monitoring.plots import ReportPictures
 
 
@@ -135,6 +136,20 @@ def contest_on_either(store: SqlStore, contest: World) -> World:
 @pytest.fixture
 def serving(store: SqlStore, trained: World) -> World:
     """Version 1 serves on an otherwise empty store, of either database."""
+    return _serving(store, trained)
+
+
+@pytest.fixture
+def serving_too(migrated_file: Path, trained: World, tmp_path: Path) -> Iterator[World]:
+    """The same on a store of its own, as another house has it."""
+    copied = tmp_path / "too.db"
+    shutil.copy(migrated_file, copied)
+    opened = open_store(f"sqlite:///{copied}")
+    yield _serving(opened, trained)
+    opened.close()
+
+
+def _serving(store: SqlStore, trained: World) -> World:
     with trained.store.begin() as work:
         record = work.version("1")
         standing = work.standing()
