@@ -81,8 +81,10 @@ WRITES = frozenset(
         "add_trial",
         "add_version",
         "acquire_lease",
+        "begin_placement",
         "change_standing",
         "check_lease",
+        "finish_placement",
         "hold_promotions",
         "mark_sent",
         "release_lease",
@@ -374,8 +376,8 @@ _ITS_OWN: Mapping[str, frozenset[str]] = {
 
 
 def _told(table: Table, row: dict[str, Any]) -> dict[str, Any] | None:
-    """Without wall time, and without leases, which end."""
-    if table.name == "leases":
+    """Without wall time, and without what comes and goes: leases, and our own hands on the aliases."""
+    if table.name in ("leases", "placements"):
         return None
     own = _ITS_OWN.get(table.name, frozenset())
     return {k: v for k, v in row.items() if k not in own and not isinstance(table.c[k].type, Instant)}

@@ -14,8 +14,6 @@ import json
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -56,7 +54,7 @@ from foresight import (
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from world import NOW, Clock, CutOff, PowerCut, Snapshot, Table, World, registry
+from world import NOW, Clock, Crossing, CutOff, PowerCut, Snapshot, Table, World, registry
 
 from cancellations.domain.comparison import Arm, arm
 from cancellations.domain.events import (
@@ -84,7 +82,7 @@ from cancellations.domain.promotion import (
 )
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import CancellationsError, ServiceDown
-from cancellations.ports import Candidate, Store, UnitOfWork, VersionRecord
+from cancellations.ports import Candidate, VersionRecord
 from cancellations.registry import MlflowRegistry
 from cancellations.store import open_store, upgrade
 
@@ -130,37 +128,6 @@ class Line:
             self.calls -= 1
             if self.calls < 0:
                 raise ServiceDown("MLflow is gone")
-
-
-@dataclass
-class Crossing:
-    """A store on which `other` acts before the first call of `method`, or as soon as nothing is locked."""
-
-    store: Store
-    method: str
-    other: Callable[[], None]
-    due: bool = False
-    done: bool = False
-
-    @contextmanager
-    def begin(self) -> Iterator[UnitOfWork]:
-        with self.store.begin() as work:
-            yield _Crossed(work, self)
-
-    def call(self, method: str, locked: bool) -> None:
-        self.due |= method == self.method
-        if self.due and not locked and not self.done:
-            self.done = True
-            self.other()
-
-
-class _Crossed:
-    def __init__(self, work: UnitOfWork, crossing: Crossing) -> None:
-        self._work, self._crossing = work, crossing
-
-    def __getattr__(self, name: str) -> Any:
-        self._crossing.call(name, self._work._writing)  # type: ignore[attr-defined]
-        return getattr(self._work, name)
 
 
 @dataclass(frozen=True)

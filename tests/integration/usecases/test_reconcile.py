@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import socket
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from world import FIRST, OVERDUE, PATIENCE, POLICY, SECOND, GivenMonitor, World, registry
+from world import FIRST, OVERDUE, PATIENCE, POLICY, SECOND, Crossing, GivenMonitor, World, registry
 
 from cancellations.domain.events import Message, RetrainFailed, RetrainOverdue
 from cancellations.domain.promotion import Standing
@@ -79,6 +80,18 @@ def test_a_request_whose_worker_died_on_the_last_attempt_fails_with_a_mail(servi
     assert serving.topics() == [("mail", RetrainFailed.topic)]
     assert serving.reconcile() == NOTHING
     assert serving.orchestrator.asked == []
+
+
+def test_a_worker_that_takes_over_while_reconcile_looks_keeps_its_attempt(serving: World) -> None:
+    request = serving.update(serving.automatic(SECOND), state=RequestState.RUNNING, attempts=1)
+
+    def takes_over() -> None:
+        serving.acquire(LEASE, "the next worker")
+        serving.update(request, attempts=2)
+
+    crossed = replace(serving, store=Crossing(serving.store, "requests", takes_over))  # type: ignore[arg-type]
+    assert crossed.reconcile() == NOTHING
+    assert (serving.stored(request).state, serving.stored(request).attempts) == (RequestState.RUNNING, 2)
 
 
 def test_a_pause_is_respected_and_a_persons_request_is_not_kept_by_it(serving: World) -> None:

@@ -292,6 +292,37 @@ class _CutOff:
 
 
 @dataclass
+class Crossing:
+    """A store on which `other` acts before the first call of `method`, or as soon as nothing is locked."""
+
+    store: Store
+    method: str
+    other: Callable[[], None]
+    due: bool = False
+    done: bool = False
+
+    @contextmanager
+    def begin(self) -> Iterator[UnitOfWork]:
+        with self.store.begin() as work:
+            yield _Crossed(work, self)
+
+    def call(self, method: str, locked: bool) -> None:
+        self.due |= method == self.method
+        if self.due and not locked and not self.done:
+            self.done = True
+            self.other()
+
+
+class _Crossed:
+    def __init__(self, work: UnitOfWork, crossing: Crossing) -> None:
+        self._work, self._crossing = work, crossing
+
+    def __getattr__(self, name: str) -> Any:
+        self._crossing.call(name, self._work._writing)  # type: ignore[attr-defined]
+        return getattr(self._work, name)
+
+
+@dataclass
 class World:
     """Every use case on one store and one registry, with the policy above."""
 
