@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from cancellations.domain.checks import HoldState
 from cancellations.domain.comparison import Arm, arm
 from cancellations.domain.features import CORE, FeatureSet
 from cancellations.domain.labels import LabelRule, matures_on
@@ -55,13 +56,15 @@ class Loaded:
 class Serving:
     """Who answers: the champion of an epoch, and while a trial runs its rival for a share of the bookings.
 
-    `problems`: what the ledger names and cannot be served, a sentence each.
+    `held`: days whose bookings fail their checks, and are not recorded unless they were scored before, as in a
+    batch. `problems`: what the ledger names and cannot be served, a sentence each.
     """
 
     epoch: int
     champion: Loaded
     trial: Trial | None = None
     rival: Loaded | None = None
+    held: frozenset[date] = frozenset()
     problems: tuple[str, ...] = ()
 
     def of(self, reservation_id: str) -> tuple[Loaded, Arm | None]:
@@ -93,12 +96,13 @@ def follow(store: Store, load: Loader, present: Serving | None) -> Serving:
         standing, trial = work.standing(), _tried(work)
         named = [standing.champion, trial.rival if trial else None]
         records = {v: work.version(v) for v in named if v is not None}
+        held = frozenset(hold.day for hold in work.holds(HoldState.HELD))
     if standing.champion is None:
         raise Refused("there is no champion yet; train the first one: cancellations retrain")
     told = None if trial is None else trial.trial_id
     known = {} if present is None else present.loaded
     if present is not None and not present.problems and _pair(present) == (standing.epoch, told):
-        return present
+        return present if present.held == held else replace(present, held=held)
 
     def loaded(version: str) -> Loaded:
         record = records[version]
@@ -108,14 +112,14 @@ def follow(store: Store, load: Loader, present: Serving | None) -> Serving:
 
     champion = loaded(standing.champion)
     if trial is None or trial.serve_share == 0:
-        return Serving(standing.epoch, champion, trial)
+        return Serving(standing.epoch, champion, trial, held=held)
     try:
-        return Serving(standing.epoch, champion, trial, loaded(trial.rival))
+        return Serving(standing.epoch, champion, trial, loaded(trial.rival), held)
     except CancellationsError as error:
         problem = (
             f"challenger {trial.rival} is not served, champion {champion.version} answers for its bookings: {error}"
         )
-        return Serving(standing.epoch, champion, trial, None, (problem,))
+        return Serving(standing.epoch, champion, trial, None, held, (problem,))
 
 
 def _pair(serving: Serving) -> tuple[int, str | None]:
@@ -248,7 +252,9 @@ class Desk:
         probability = _predict([loaded for loaded, _ in by], [row.features for row in rows])
         # An older booking may be one that the version has learnt from: its score would prove nothing.
         counts = [
-            row.record and matures_on(row.booking, self._rule) > loaded.record.trained_as_of
+            row.record
+            and matures_on(row.booking, self._rule) > loaded.record.trained_as_of
+            and not (row.built and row.booking["booked_on"] in serving.held)
             for row, (loaded, _) in zip(rows, by, strict=True)
         ]
         notes = self._new(rows, [loaded.version for loaded, _ in by], probability, counts)

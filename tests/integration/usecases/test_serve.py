@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from world import FIRST, POLICY, SECOND, START, Table, World, simulator
 
+from cancellations.domain.checks import Hold, HoldState
 from cancellations.domain.comparison import Arm, arm
 from cancellations.domain.features import CORE
 from cancellations.domain.promotion import Change, Standing
@@ -236,6 +237,23 @@ def test_a_booking_that_the_version_may_have_learnt_from_is_answered_and_not_rec
     answers = ask(trained, desk_of(trained), plain(matured))
     assert answers and not any(a.recorded for a in answers)
     assert trained.predictions("1").empty
+
+
+def test_a_booking_of_a_day_that_is_held_back_is_answered_and_recorded_when_it_is_let_go(trained: World) -> None:
+    [scored, *new] = plain(made_on(TODAY))[:4]
+    ask(trained, desk_of(trained), [scored])
+    with trained.store.begin() as work:
+        work.add_hold(Hold(TODAY, TODAY, 4, (), "content"), trained.clock())
+        work.commit()
+    free = follow(trained.store, loader(trained), None)
+    assert free.held == {TODAY}
+    assert [a.recorded for a in ask(trained, desk_of(trained), [scored, *new], free)] == [True, False, False, False]
+    with trained.store.begin() as work:
+        work.end_hold(TODAY, HoldState.RELEASED, "ada", "it is right", trained.clock())
+        work.commit()
+    after = follow(trained.store, loader(trained), free)
+    assert after.held == frozenset() and after.champion is free.champion
+    assert all(a.recorded for a in ask(trained, desk_of(trained), [scored, *new], after))
 
 
 def test_bookings_that_come_together_are_a_group(trained: World) -> None:
