@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sqlalchemy import URL, NullPool, Table, create_engine, make_url, select, text
 
 from cancellations.store.records import plain
-from cancellations.store.tables import corrections, loads, messages, metadata, outcome_corrections, quarantine
+from cancellations.store.tables import actions, corrections, loads, messages, metadata, outcome_corrections, quarantine
 
 # The order of writing, which the databases number for themselves: PostgreSQL leaves gaps.
 _NUMBERED = (loads, quarantine, messages)
@@ -125,7 +125,7 @@ def digests(url: str, told: Told = as_it_stands) -> dict[str, str]:
         }
     by_table[loads] = kept = _without_repeats(by_table[loads])
     places = {load["number"]: place for place, load in enumerate(kept, 1)}
-    for table in (corrections, outcome_corrections):
+    for table in (actions, corrections, outcome_corrections):
         by_table[table] = [row | {"load": places.get(row["load"])} for row in by_table[table]]
     for table, rows in by_table.items():
         counted = [row for row in (told(table, _unnumbered(table, row)) for row in rows) if row is not None]

@@ -15,7 +15,7 @@ from versions import candidate, crown
 from cancellations.domain.features import build, past_of
 from cancellations.domain.labels import CANCELLED, LabelRule
 from cancellations.domain.promotion import Change, TrialPolicy, open_trial
-from cancellations.domain.reservation import COLUMNS, OUTCOME_NAMES, Column, coerce, no_problems
+from cancellations.domain.reservation import ACTION_NAMES, COLUMNS, OUTCOME_NAMES, Column, coerce, no_problems
 from cancellations.errors import Refused
 from cancellations.ports import Registry, SourceBatch, Store, Undated
 from cancellations.sources.simulator import simulate
@@ -30,6 +30,8 @@ SEED = 7
 PAST, PAST_DAYS, TRAINED = date(2016, 4, 4), 14, date(2016, 5, 1)
 FIRST, DAYS = date(2016, 5, 2), 5
 BATCH_ROWS, CHUNK_ROWS = 200, 200
+# Share of the bookings that nobody should act upon.
+HOLD_OUT = 0.2
 
 
 # --- what it loads --------------------------------------------------------------------------------
@@ -60,7 +62,9 @@ class Delivery:
         for start in range(0, len(self.rows), BATCH_ROWS):
             rows = self.rows.iloc[start : start + BATCH_ROWS]
             told = rows.loc[rows["status"].notna(), list(OUTCOME_NAMES)]
-            yield SourceBatch(rows, coerce(rows, self.columns) if self.reservations else None, told, no_problems())
+            done = rows.loc[rows["action_taken"].notna(), list(ACTION_NAMES)] if "action_taken" in rows else None
+            reservations = coerce(rows, self.columns) if self.reservations else None
+            yield SourceBatch(rows, reservations, told, no_problems(), done)
 
 
 LOYALTY, DISTANCE = Column("loyalty", "category"), Column("distance", "number")
@@ -95,12 +99,16 @@ def outcomes_alone() -> Delivery:
 
 
 def second_delivery() -> Delivery:
-    """Six days of bookings: the prices mended, bookings and outcomes corrected, one column more."""
+    """Six days of bookings: the prices mended, bookings and outcomes corrected, actions, one column more."""
     rows = _told_by(_booked(DAYS), FIRST + timedelta(days=DAYS))
     rows.loc[rows.index % 30 == 1, "price"] += 5.0
     rows.loc[rows.index % 50 == 2, "loyalty"] = "silver"
     rows.loc[rows["status"].notna() & (rows.index % 11 == 0), "status"] = "no_show"
     rows.loc[rows.index % 101 == 100, "adults"] = 1_000.0
+    # Upon every ninth booking somebody acted the day after.
+    acted = pd.Series(rows.index % 9 == 4, index=rows.index)
+    rows["action_taken"] = pd.Series("call", index=rows.index).where(acted)
+    rows["acted_on"] = (rows["booked_on"] + pd.Timedelta(days=1)).where(acted)
     return Delivery("bookings.csv", rows, (LOYALTY, DISTANCE))
 
 
@@ -160,6 +168,7 @@ def _score(days: int) -> Callable[[Hands], None]:
             chunk_rows=CHUNK_ROWS,
             clock=clock,
             cut=cut,
+            hold_out=HOLD_OUT,
         )
 
     return step
@@ -187,6 +196,7 @@ WRITES = frozenset(
         "declare_columns",
         "begin_load",
         "record_outcomes",
+        "record_actions",
         "upsert_reservations",
         "add_quarantined",
         "settle_bookings",
@@ -197,6 +207,7 @@ WRITES = frozenset(
         "add_features",
         "add_predictions",
         "add_arms",
+        "deal",
         "serve",
     }
 )
