@@ -224,7 +224,7 @@ def test_a_trial_is_read_day_by_day_and_makes_the_better_challenger_champion(run
     outcomes(run, ENOUGH)
     promoted = run("trial", "--as-of", ENOUGH)
     assert promoted.code == 0
-    assert "state        promoted by what matured until 2016-02-22" in promoted.out
+    assert "state        promoted by what matured until 2016-02-21" in promoted.out
     assert "challenger 2 is better" in promoted.out
     assert "promoted     version 2 is champion in place of 1" in promoted.out
     assert "alias champion names 2" in promoted.out
@@ -239,7 +239,7 @@ def test_a_look_gives_its_evidence_to_programs_and_tells_the_rest_on_standard_er
     outcomes(run, ENOUGH)
     looked = run("trial", "--as-of", ENOUGH, "--json")
     assert looked.json["trial"]["state"] == "promoted"
-    assert len(looked.json["trial"]["evidence"]) == 15
+    assert len(looked.json["trial"]["evidence"]) == 14
     assert looked.json["trial"]["evidence"][-1]["low"] > 0
     assert (looked.json["takeover"]["version"], looked.json["takeover"]["problems"]) == ("2", [])
     assert "not sent yet" in looked.err
@@ -249,7 +249,12 @@ def test_without_a_trial_there_is_nothing_to_look_at(run: Run, home: Path) -> No
     assert run("withdraw", "--reason", "why", "--as-of", EARLY).code == 0
     looked = run("trial", "--as-of", EARLY)
     assert looked.code == 0 and "neither a trial nor a probation is running" in looked.out
-    assert run("trial", "--as-of", EARLY, "--json").json == {"trial": None, "takeover": None, "problems": []}
+    assert run("trial", "--as-of", EARLY, "--json").json == {
+        "trial": None,
+        "takeover": None,
+        "guards": [],
+        "problems": [],
+    }
     assert "neither a trial nor a probation is running" in run("withdraw", "--reason", "again").sentence()
 
 
@@ -369,7 +374,7 @@ def test_history_shows_every_change_and_what_was_compared_between_within_100_col
         "1 2016-01-10 first champion 1 – the gate the first one",
         "2 2016-02-07 challenger stands 1 2 the gate drift confirmed",
         "trial of challenger 2 against champion 1: promoted; ",
-        "bookings of 15 days until 2016-02-22, gain of version 2 +0.",
+        "bookings of 14 days until 2016-02-21, gain of version 2 +0.",
         "3 2016-02-28 promoted 2 – the trial challenger 2 is better",
         "probation of champion 2 against its predecessor 1: rolled back",
         "4 2016-02-28 rolled back 1 – a person (ann) prices of groups are wrong",
