@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, text
 
 from cancellations.domain import features, reservation
+from cancellations.domain.aliases import AliasMove
 from cancellations.domain.calibration import Calibration, Learned
 from cancellations.domain.checks import Check, DayCheck, Finding, Hold, HoldState, Past, learn
 from cancellations.domain.comparison import Arm, SequencePolicy, Step
@@ -175,6 +176,11 @@ def at_once(*acts: Callable[[], object]) -> list[object]:
 # --- transactions ---------------------------------------------------------------------------------
 
 
+def actions(reservation_id: str) -> pd.DataFrame:
+    told = {"reservation_id": [reservation_id], "action_taken": ["call"], "acted_on": [pd.Timestamp("2024-01-18")]}
+    return pd.DataFrame(told).astype({"acted_on": "datetime64[us]"})
+
+
 def write_everything(work: UnitOfWork) -> None:
     work.declare_columns([reservation.Column("channel_fee", "number")], NOW)
     work.record_outcomes(outcomes(a=("canceled", "2024-01-20")))
@@ -199,7 +205,11 @@ def write_everything(work: UnitOfWork) -> None:
     work.add_trial(a_trial(), NOW)
     work.add_guards("trial-2-1", (), DAY, NOW)
     work.add_arms("trial-2-1", {"a": Arm.RIVAL})
+    work.record_actions(actions("a"))
+    work.deal(pd.Series(["a"]), np.array([True]), DAY)
     work.serve(date(2024, 1, 19), NOW)
+    work.begin_placement(1, NOW)
+    work.add_alias_move(AliasMove("champion", "1", "2", 1, "put back", NOW))
     work.add_version(a_version(), NOW)
     work.add_messages([a_message()], NOW)
     work.mark_failed("m1", "no answer", None)
@@ -219,7 +229,7 @@ def test_everything_that_is_committed_stays(store: SqlStore) -> None:
     with store.begin() as work:
         write_everything(work)
         work.commit()
-    assert set(contents(store).values()) == {1}
+    assert {name: rows for name, rows in contents(store).items() if rows != 1} == {}
 
 
 def test_work_without_commit_leaves_no_trace(store: SqlStore) -> None:
