@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, timedelta
 
 import numpy as np
@@ -17,6 +18,7 @@ from cancellations.domain.labels import (
     Matures,
     examples,
     expected_label,
+    made_days_ago,
     matured,
     maturity,
     residual,
@@ -239,3 +241,9 @@ def test_the_expected_label_is_right_on_average_as_time_passes() -> None:
         left = residual(p, np.full(len(p), happened), cancels & (when < happened))
         assert abs(left.mean()) < 4 * left.std() / np.sqrt(len(p)) + 1e-12
     assert expected_label(np.array([0.4]), np.array([1.0]), np.array([False])).tolist() == [0.0]
+
+
+def test_bookings_that_a_version_found_when_it_was_trained_are_of_no_age() -> None:
+    made = pd.DataFrame({"booked_on": pd.to_datetime(["2016-05-01", "2016-05-02", "2016-05-03", "2016-05-10"])})
+    ages = made_days_ago(made, date(2016, 5, 10), trained_as_of=date(2016, 5, 2))
+    assert ages.tolist() == [math.inf, math.inf, 7.0, 0.0]
