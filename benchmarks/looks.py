@@ -3,7 +3,7 @@
 A champion is trained on what a market has shown. Then the monitor looks once a week, as in production: the market
 goes on as it was, or changes from a day on. A later change leaves the simulator's past as it was, so all changes of
 one simulated market share its champion and the looks before. Looks are judged twice, by the documented thresholds
-and by those that the market's own past teaches.
+and by those that the market's own past teaches, where it was asked.
 """
 
 from __future__ import annotations
@@ -138,17 +138,18 @@ def watched_by(market: Market, champion: PastChampion, until: date, settings: Mo
     return Watched(market, champion, until, settings.window_days, settings.open_bookings, settings.against)
 
 
-def looks_of(seed: int, changes: Sequence[tuple[str, float]]) -> list[Course]:
-    """A simulated market of a seed as it is, then with each change."""
+def looks_of(seed: int, changes: Sequence[tuple[str, float]], *, learning: bool) -> list[Course]:
+    """A simulated market of a seed as it is, then with each change; thresholds of its past where it is `learning`."""
     settings = MonitorSettings()
     days = (UNTIL - BEGINS).days + 1
     quiet = market_of(simulate(BEGINS, days, seed))
     champion = champion_of(quiet, TRAINED, seed)
     ends = Rhythm(settings.window_days, WEEK.days).ends(TRAINED, UNTIL)
-    course = Courses(f"simulated {seed}", champion, calibrated(quiet, TRAINED, seed), settings)
+    learned = calibrated(quiet, TRAINED, seed) if learning else None
+    course = Courses(f"simulated {seed}", champion, learned, settings)
     watched = watched_by(quiet, champion, UNTIL, settings)
     signals = course.measured(watched, ends)
-    found = [course.of(quiet, watched, ends, signals)]
+    found = [course.of(watched, ends, signals)]
     for name, strength in changes:
         told_only = name in (LATE, LOST)
         market = (
@@ -159,7 +160,7 @@ def looks_of(seed: int, changes: Sequence[tuple[str, float]]) -> list[Course]:
         watched = watched_by(market, champion, UNTIL, settings)
         after = [end for end in ends if end >= STARTS]
         measured = signals | course.measured(watched, after, of_bookings=signals if told_only else None)
-        found.append(course.of(market, watched, ends, measured, name, strength))
+        found.append(course.of(watched, ends, measured, name, strength))
     return found
 
 
@@ -170,7 +171,7 @@ def looks_at(name: str, market: Market, trained: date, looks: int, seed: int, le
     watched = watched_by(market, champion, until, settings)
     ends = Rhythm(settings.window_days, WEEK.days).ends(trained, until)
     course = Courses(name, champion, learned, settings)
-    return course.of(market, watched, ends, course.measured(watched, ends))
+    return course.of(watched, ends, course.measured(watched, ends))
 
 
 def calibrated(market: Market, as_of: date, seed: int) -> Calibration | None:
@@ -255,7 +256,6 @@ class Courses:
 
     def of(
         self,
-        market: Market,
         watched: Watched,
         ends: Sequence[date],
         signals: Mapping[date, tuple[Signal, ...]],
@@ -267,7 +267,7 @@ class Courses:
             seen = watched.observe(ends[min(len(ends), LOOKS_BEFORE + FLAGGED) - 1])
             share = dataset_share(seen.reference, seen.current, self.settings.sample_rows)
             flagged = share is not None and share >= 0.5
-        low, high = self._estimated(market)
+        low, high = self._estimated(watched)
         now = [float(entropy(watched.scores(end)).mean()) for end in ends]
         return Course(
             self.market,
@@ -282,11 +282,11 @@ class Courses:
             tuple(not low <= value <= high for value in now),
         )
 
-    def _estimated(self, market: Market) -> tuple[float, float]:
+    def _estimated(self, watched: Watched) -> tuple[float, float]:
         """Bounds of the log loss that the champion's scores expect, from windows before its training."""
         step, trained = timedelta(days=self.settings.window_days), self.champion.trained
-        windows = [market.rows(trained - (n + 1) * step, trained - n * step) for n in range(CBPE_WINDOWS)]
-        past = [float(entropy(self.champion.model.predict(market.built.iloc[rows])).mean()) for rows in windows]
+        windows = [(trained - (n + 1) * step, trained - n * step) for n in range(CBPE_WINDOWS)]
+        past = [float(entropy(watched.scores_between(*days)).mean()) for days in windows]
         reach = CBPE_DEVIATIONS * float(np.std(past, ddof=1))
         return float(np.mean(past)) - reach, float(np.mean(past)) + reach
 

@@ -56,7 +56,9 @@ FIRST_CHAMPION, LAST_CHAMPION, LOOKS = "2016-01-04", "2016-10-10", 16
 LEARNED_UNTIL = date(2016, 6, 6)
 SHUFFLED = 4
 # Simulated markets; the weaker strengths of a change are planted into the first ones of them alone.
-MARKETS, WEAKER = 8, 4
+MARKETS, WEAKER = 8, 3
+# Thresholds are learned from the past of so many of them, and of the shuffled file's: that costs more than all looks.
+LEARNING, LEARNING_SHUFFLED = 4, 2
 WORKERS = 2
 WATCHED = (
     "column drift",
@@ -120,14 +122,19 @@ def _start(world: World, options: Options, pool: Executor) -> Started:
     planted = _planted(options)
     strongest = [(kind, strength) for kind, strength in planted if strength == CHANGES[kind][-1]]
     simulated = [
-        pool.submit(looks_of, seed, planted if number < WEAKER else strongest)
+        pool.submit(looks_of, seed, planted if number < WEAKER else strongest, learning=number < LEARNING)
         for number, seed in enumerate(_seeds(options, MARKETS))
     ]
     real = Market(world.history, world.built, RULE)
-    mixed = [pool.submit(_mixed, world.history, seed) for seed in _seeds(options, SHUFFLED)]
-    starts = _starts(options)
-    halves = [starts[::2], starts[1::2]] if len(starts) > 1 else [starts]
-    return simulated, [pool.submit(_as_it_was, real, half, options.seed) for half in halves], mixed
+    mixed = [
+        pool.submit(_mixed, world.history, seed, learning=number < LEARNING_SHUFFLED)
+        for number, seed in enumerate(_seeds(options, SHUFFLED))
+    ]
+    # What thresholds are learned from is walked through once, for all that are judged by them.
+    earlier, later = (
+        [day for day in _starts(options) if (day >= LEARNED_UNTIL) == learned] for learned in (False, True)
+    )
+    return simulated, [pool.submit(_as_it_was, real, part, options.seed) for part in (later, earlier) if part], mixed
 
 
 def _as_it_was(real: Market, starts: Sequence[date], seed: int) -> list[Course]:
@@ -138,9 +145,9 @@ def _as_it_was(real: Market, starts: Sequence[date], seed: int) -> list[Course]:
     ]
 
 
-def _mixed(history: pd.DataFrame, seed: int) -> list[Course]:
+def _mixed(history: pd.DataFrame, seed: int, *, learning: bool) -> list[Course]:
     market = market_of(shuffled(history, seed))
-    learned = calibrated(market, LEARNED_UNTIL, seed)
+    learned = calibrated(market, LEARNED_UNTIL, seed) if learning else None
     return [looks_at(f"shuffled {seed}", market, LEARNED_UNTIL, LOOKS, seed, learned)]
 
 
@@ -161,8 +168,11 @@ def _windows(
         own = [course for course in found if (course.change, course.strength) == (kind, strength)]
         change = "no change" if kind is None else f"{kind} x {strength:g}"
         for learned in (False, True):
+            judged = _judged(own, learned=learned)
+            if not judged:
+                continue
             for signal in (DECISION, ANY, *WATCHED, *(() if learned else (CBPE,))):
-                yield from _seen(f"{change}: {_named(signal, learned=learned)}", own, signal, learned=learned)
+                yield from _seen(f"{change}: {_named(signal, learned=learned)}", judged, signal, learned=learned)
         flagged = [course.flagged for course in own if course.flagged is not None]
         if flagged:
             yield Figure(f"{change}: {FLAG}", *share(flagged), "of windows")
@@ -173,11 +183,17 @@ def _strong(found: Sequence[Course]) -> Iterator[Figure]:
     """The strongest change of each kind that guests may bring about, together: what is seen of them in four weeks."""
     own = [c for c in found if c.change is not None and c.change not in FEEDS and c.strength == CHANGES[c.change][-1]]
     for learned in (False, True):
-        for signal in (DECISION, ANY):
-            days = [course.first(signal, learned=learned) for course in own]
+        judged = _judged(own, learned=learned)
+        for signal in (DECISION, ANY) if judged else ():
+            days = [course.first(signal, learned=learned) for course in judged]
             seen = share([day is not None and day <= 28 for day in days])
             name = f"all strong changes: {_named(signal, learned=learned)}, within four weeks"
             yield Figure(name, *seen, "of markets and changes", f">= {REACH_STRONG:g}", seen[1] >= REACH_STRONG)
+
+
+def _judged(own: Sequence[Course], *, learned: bool) -> list[Course]:
+    """Those that can be judged so: by learned thresholds where there are some."""
+    return [course for course in own if course.learned is not None] if learned else list(own)
 
 
 def _named(signal: str, *, learned: bool) -> str:
@@ -197,8 +213,8 @@ def _seen(name: str, own: Sequence[Course], signal: str, *, learned: bool) -> It
 
 def _false(kind: str, found: Sequence[Course]) -> Iterator[Figure]:
     """Alarms where nothing was planted, by the month: how often one begins, of the decision until its first."""
-    calibrated_ones = [course for course in found if course.learned is not None]
-    for learned, own in ((False, found), (True, calibrated_ones)):
+    for learned in (False, True):
+        own = _judged(found, learned=learned)
         if not own:
             continue
         for signal in (DECISION, ANY, *WATCHED, *(() if learned else (CBPE,))):

@@ -63,23 +63,22 @@ def speed(seed: int, *, quick: bool) -> Iterator[Figure]:
 
 
 def looked(rows: int, repetitions: int, seed: int) -> Looked:
-    """Looks at a window of so many bookings, in turns with the preset; memory by a turn of each that is not timed."""
+    """Looks at a window of so many bookings, in turns with the preset; memory is that of the first turn of each."""
     ours, preset = _turns(rows, seed)
     # Whatever is loaded once a process, on the fewest bookings.
     for turn in _turns(min(SIZES), seed):
         turn()
     times: tuple[list[float], list[float]] = ([], [])
     memory: list[float | None] = []
-    for turn in (ours, preset):
-        before = _forget_peak()
-        turn()
-        peak = peak_memory()
-        memory.append(None if before is None or peak is None else max(0.0, peak - before))
-    for _ in range(repetitions):
+    for repetition in range(repetitions):
         for turn, spent in zip((ours, preset), times, strict=True):
+            before = _forget_peak() if repetition == 0 else None
             began = time.perf_counter()
             turn()
             spent.append(time.perf_counter() - began)
+            if repetition == 0:
+                peak = peak_memory()
+                memory.append(None if before is None or peak is None else max(0.0, peak - before))
     return Looked(*times, *memory)
 
 

@@ -11,10 +11,11 @@ Measured on the public file in `benchmarks/monitor.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -248,15 +249,17 @@ def check(
     if (first & today).sum() < policy.min_rows:
         return ()
     found = [_finding("", Check.REPEATED, features[today].duplicated().to_numpy(), past.repeated)]
-    batch, days = features[first], booked_on[first]
+    batch, days = features[first], _latest_first(booked_on[first].to_numpy())
     for name, column in past.columns.items():
         if name not in batch:
             rows = int(today.sum())
             found.append(Finding(name, Check.ABSENT, rows, rows, 0.0, 0.0))
             continue
-        found.extend(_today(name, batch[name][today[first]], column, numeric=name in past.numeric))
-        found.extend(_frequent(name, batch[name][today[first]], column))
-        found.extend(_constant(name, batch[name], days, column))
+        values = batch[name]
+        own = values.iloc[days[0]]
+        found.extend(_today(name, own, column, numeric=name in past.numeric))
+        found.extend(_frequent(name, own, column))
+        found.extend(_constant(name, values, days, column))
     limits = {Check.CONSTANT: policy.constant_chance, Check.FREQUENT: policy.frequent_chance}
     failed = [f for f in found if f.chance < limits.get(f.check, policy.chance)]
     # Said of a column of which nothing else is: what is missing, new or out of range is often one value, too.
@@ -284,19 +287,23 @@ def _today(name: str, values: pd.Series, past: ColumnPast, *, numeric: bool) -> 
 def _frequent(name: str, values: pd.Series, past: ColumnPast) -> Iterator[Finding]:
     """A value that a part of the bookings were given in place of their own: a default, or nothing."""
     counts = values.value_counts()
-    known = counts.index.isin(list(past.values))
-    for value, count in [*counts[known].items(), *counts[~known][:1].items()]:
+    told = list(zip(counts.index.tolist(), counts.tolist(), strict=True))
+    others = (one for one in told if one[0] not in past.values)
+    for value, count in [*(one for one in told if one[0] in past.values), *islice(others, 1)]:
         record = past.values.get(value, past.top)
-        chance = _chance(record, int(count), len(values))
-        yield Finding(name, Check.FREQUENT, int(count), len(values), record.usual, chance, _text(value))
+        chance = _chance(record, count, len(values))
+        yield Finding(name, Check.FREQUENT, count, len(values), record.usual, chance, _text(value))
 
 
-def _constant(name: str, values: pd.Series, days: pd.Series, past: ColumnPast) -> Iterator[Finding]:
-    """One value for all, for as many days as it has been so. Days of a week are alike, so a week counts as one day."""
+def _constant(name: str, values: pd.Series, days: Sequence[np.ndarray], past: ColumnPast) -> Iterator[Finding]:
+    """One value for all, for as many days as it has been so. Days of a week are alike, so a week counts as one day.
+
+    `days`: places of each day's values, the last day's first.
+    """
     lengths: list[int] = []
     value = None
-    for day in np.sort(days.unique())[::-1]:
-        own = values[(days == day).to_numpy()]
+    for day in days:
+        own = values.iloc[day]
         if own.isna().any() or own.nunique() != 1 or (lengths and own.iloc[0] != value):
             break
         value = own.iloc[0]
@@ -367,6 +374,13 @@ def _common(values: pd.Series, day: np.ndarray) -> tuple[dict[object, Record], R
     days = int(day.max()) + 1 if len(day) else 0
     most = each.groupby("day").max().reindex(range(days), fill_value=0).to_numpy(dtype=float)
     return records, Record.of(*_by_day(rare, day)), Record.of(most, np.bincount(day, minlength=days))
+
+
+def _latest_first(day: np.ndarray) -> list[np.ndarray]:
+    """Places of the rows of each day, the last day's first, in their order."""
+    _, number = np.unique(day, return_inverse=True)
+    order = np.argsort(number, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(number))[:-1])[::-1]
 
 
 def _first_of_group(day: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -85,7 +85,11 @@ class Watched:
 
     def scores(self, end: date) -> np.ndarray:
         """The champion's scores of the bookings of a window, shape (rows,)."""
-        return self._probability[self._market.rows(self._before(end), end)]
+        return self.scores_between(self._before(end), end)
+
+    def scores_between(self, after: date, until: date) -> np.ndarray:
+        """The champion's scores of the bookings made in `(after, until]`, shape (rows,)."""
+        return self._probability[self._market.rows(after, until)]
 
     def _before(self, end: date) -> date:
         """The day before a window's first."""
