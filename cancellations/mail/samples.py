@@ -48,7 +48,7 @@ from cancellations.ports import Letter, Pictures, StoredDecision
 
 Story = tuple[Fact, StoredDecision | None, Trial | None]
 START, END, ENDED = date(2030, 6, 3), date(2030, 6, 30), date(2030, 7, 24)
-SAID_AT = datetime(2030, 7, 1, 5, 0, tzinfo=UTC)
+SAID_AT, ASKED_UNTIL = datetime(2030, 7, 1, 5, 0, tzinfo=UTC), datetime(2030, 7, 28, 5, 0, tzinfo=UTC)
 DIGEST = "digest"
 WRONG_ARMS = (
     "arms do not have their sizes: of 2,214 bookings dealt 571 (25.8%) are in the challenger's, meant were 30.0%"
@@ -99,7 +99,7 @@ def _mail(fact: Fact) -> Message:
 def _stories() -> Mapping[str, Story]:
     drifted, due, quiet = _decision(), _decision(calm=1.0, age_days=92), _decision(calm=1.0, open_off=True)
     running, asking = _trial(TrialState.RUNNING, days=9), _trial(TrialState.AWAITING)
-    won, left = _trial(TrialState.PROMOTED), _trial(TrialState.EXPIRED, gain=0.004)
+    won, left = _trial(TrialState.PROMOTED), _trial(TrialState.EXPIRED, days=56, gain=0.004)
     (found,) = won.reasons
     probation = replace(
         won, kind=Kind.PROBATION, champion="4", rival="3", state=TrialState.ROLLED_BACK, serve_share=0.0, epoch=10,
@@ -144,16 +144,16 @@ def _stories() -> Mapping[str, Story]:
             running,
         ),
         "approval-needed": (
-            ApprovalNeeded(TRIAL, "3", "4", ENDED, SAID_AT + timedelta(days=3), asking.reasons),
+            ApprovalNeeded(TRIAL, "3", "4", ENDED, ASKED_UNTIL, asking.reasons),
             None,
-            replace(asking, asked_until=SAID_AT + timedelta(days=3)),
+            replace(asking, asked_until=ASKED_UNTIL),
         ),
         "trial-doubted": (
             TrialDoubted(TRIAL, "trial", Doubt.ARMS.value, "3", "4", ENDED, (WRONG_ARMS,)),
             None,
             running,
         ),
-        "trial-ended": (TrialEnded(TRIAL, "trial", left.state.value, "3", "4", ENDED, left.reasons), None, left),
+        "trial-ended": (TrialEnded(TRIAL, "trial", left.state.value, "3", "4", left.last_day, left.reasons), None, left),
         "promoted": (
             ChampionChanged("4", "3", 10, ENDED, Change.PROMOTED.value, found, "the trial", TRIAL, won.reasons),
             None,
