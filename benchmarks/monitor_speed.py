@@ -58,7 +58,9 @@ def speed(seed: int, *, quick: bool) -> Iterator[Figure]:
         yield Figure.of(f"{name}: all signals, alone", found.ours, "s")
         yield Figure.of(f"{name}: DataDriftPreset, alone", found.preset, "s")
         if found.our_memory is not None and found.preset_memory is not None:
-            yield Figure.of(f"{name}: memory of all signals", [found.our_memory], "MiB beyond the data", at_most=REACH_MEMORY)
+            yield Figure.of(
+                f"{name}: memory of all signals", [found.our_memory], "MiB beyond the data", at_most=REACH_MEMORY
+            )
             yield Figure.of(f"{name}: memory of DataDriftPreset", [found.preset_memory], "MiB beyond the data")
 
 

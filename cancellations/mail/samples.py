@@ -153,7 +153,11 @@ def _stories() -> Mapping[str, Story]:
             None,
             running,
         ),
-        "trial-ended": (TrialEnded(TRIAL, "trial", left.state.value, "3", "4", left.last_day, left.reasons), None, left),
+        "trial-ended": (
+            TrialEnded(TRIAL, "trial", left.state.value, "3", "4", left.last_day, left.reasons),
+            None,
+            left,
+        ),
         "promoted": (
             ChampionChanged("4", "3", 10, ENDED, Change.PROMOTED.value, found, "the trial", TRIAL, won.reasons),
             None,
