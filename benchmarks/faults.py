@@ -77,14 +77,25 @@ def _no_records(features: pd.DataFrame) -> pd.DataFrame:
     return features.assign(agent_bookings=0.0, **rates)
 
 
+def _dealt_out(features: pd.DataFrame) -> pd.DataFrame:
+    """Rows out of step with the bookings that they belong to."""
+    order = np.random.default_rng(len(features)).permutation(len(features))
+    return features.iloc[order].set_axis(features.index)
+
+
+DEALT_OUT = "scores of other bookings"
 # What a version is shown when it scores, by fault.
 SERVING: Mapping[str | None, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "lead time 0": lambda f: f.assign(lead_days=0.0),
     "records of agents and companies empty": _no_records,
     "deposit type constant": lambda f: f.assign(deposit_type="No Deposit"),
     "price × 100": lambda f: f.assign(price=f["price"] * 100, relative_price=f["relative_price"] + np.log(100)),
+    "books empty": lambda f: f.assign(on_the_books=0.0),
+    DEALT_OUT: _dealt_out,
 }
 SERVING_FAULTS: tuple[str, ...] = tuple(fault for fault in SERVING if fault is not None)
+# What a feed can do to all versions alike.
+FEED_FAULTS: tuple[str, ...] = tuple(fault for fault in SERVING_FAULTS if fault != DEALT_OUT)
 
 
 def probabilities(market: Market, versions: Sequence[Version], seed: int) -> dict[Version, np.ndarray]:
