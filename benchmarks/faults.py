@@ -29,8 +29,13 @@ class Version:
     fault: str | None = None
 
 
-def _sound(market: Market, trained: date, seed: int) -> Examples:
+def sound_examples(market: Market, trained: date) -> Examples:
+    """What had matured by a day."""
     return examples(market.history, RECIPE.labels, market.rule, trained, weighted=RECIPE.weighted)[0]
+
+
+def _sound(market: Market, trained: date, seed: int) -> Examples:
+    return sound_examples(market, trained)
 
 
 def _flipped(share: float) -> Callable[[Market, date, int], Examples]:
@@ -99,14 +104,15 @@ FEED_FAULTS: tuple[str, ...] = tuple(fault for fault in SERVING_FAULTS if fault 
 
 
 def probabilities(market: Market, versions: Sequence[Version], seed: int) -> dict[Version, np.ndarray]:
-    """What versions say of the bookings that had not matured when they were trained, and of those made lately before;
-    NaN of the others."""
+    """What versions say of the bookings that had not matured when they were trained, of those made lately before, and
+    of those that a sound one was trained on; NaN of the others."""
     matured_on = maturity(market.history, market.rule)
     found = {}
     for trained, training in dict.fromkeys((v.trained, _training(v)) for v in versions):
         model = trainer().fit(market.built, [TRAINING[training](market, trained, seed)], RECIPE, seed)
         lately = market.history["booked_on"] > pd.Timestamp(trained) - pd.Timedelta(days=LATELY_DAYS)
-        asked = ((matured_on > pd.Timestamp(trained)) | lately).to_numpy()
+        asked = ((matured_on > pd.Timestamp(trained)) | lately).to_numpy(copy=True)
+        asked[sound_examples(market, trained).row] = True
         features = market.built[asked]
         for version in versions:
             if (version.trained, _training(version)) == (trained, training):

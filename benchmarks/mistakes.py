@@ -17,12 +17,13 @@ import pandas as pd
 
 from benchmarks.days import RUN
 from benchmarks.days import Stream as Feed
-from benchmarks.faults import FEED_FAULTS, SERVING, SERVING_FAULTS, TRAINING_FAULTS, Version
+from benchmarks.faults import FEED_FAULTS, SERVING, SERVING_FAULTS, TRAINING_FAULTS, Version, sound_examples
 from benchmarks.figures import number
 from benchmarks.real_trials import Real
 from benchmarks.trials import Stream, on_probation
 from cancellations.domain.checks import Past, learn
-from cancellations.domain.guards import Guard, GuardPolicy, Outcome, Pair, look
+from cancellations.domain.guards import Guard, GuardPolicy, Outcome, Pair, learnt, look
+from cancellations.domain.labels import Examples
 from cancellations.domain.promotion import TrialState
 from cancellations.domain.reservation import group_keys
 
@@ -163,6 +164,7 @@ class Takeovers:
         self._groups = group_keys(real.market.history)
         self._group_number = pd.factorize(self._groups)[0]
         self._pasts: dict[date, Past] = {}
+        self._examples: dict[date, Examples] = {}
         self._held: dict[tuple[date, str | None], Seen | None] = {}
 
     def after(self, start: date, age: int, mistake: Mistake = SOUND, on: date | None = None) -> Aftermath:
@@ -174,7 +176,7 @@ class Takeovers:
         rows = self._real.scored.cohort(takeover, self._real.until)
         matured_on, label = self._real.scored.matured_on.iloc[rows], self._real.scored.label[rows]
         stream = Stream.of(takeover, matured_on, label, old[rows], new[rows])
-        fired, looked = self._guarded(takeover, new, old, since)
+        fired, looked = self._guarded(start, takeover, new, old, since)
         # Checks look at the features that both versions are given.
         shared = mistake.where is Where.FEED or mistake.fault is None
         seen = (
@@ -228,18 +230,27 @@ class Takeovers:
         return np.where(since, faulty, said[version])
 
     def _guarded(
-        self, takeover: date, new: np.ndarray, old: np.ndarray, since: np.ndarray
+        self, trained: date, takeover: date, new: np.ndarray, old: np.ndarray, since: np.ndarray
     ) -> tuple[frozenset[Guard] | None, Seen]:
         """The guards that fire, and when they look."""
         known = np.isfinite(new) & np.isfinite(old)
         first = self._one_of_each_group(known & since)[: GUARDS.rows]
         before = self._one_of_each_group(known & ~since)[-GUARDS.rows * GUARDS.samples :]
-        found = look(Pair(new[first], old[first]), Pair(new[before], old[before]), GUARDS)
+        seen = self._trained_on(trained)
+        found = (
+            *look(Pair(new[first], old[first]), Pair(new[before], old[before]), GUARDS),
+            learnt(new[seen.row], seen.label, seen.weight, GUARDS),
+        )
         days = (self._booked_on.iloc[first[-1]].date() - takeover).days
         looked = Seen(Means.GUARD, days, int((known & since)[: first[-1] + 1].sum()))
         if any(one.outcome is Outcome.NOT_EVALUATED for one in found):
             return None, looked
         return frozenset(one.guard for one in found if one.outcome is Outcome.FIRED), looked
+
+    def _trained_on(self, day: date) -> Examples:
+        if day not in self._examples:
+            self._examples[day] = sound_examples(self._real.market, day)
+        return self._examples[day]
 
     def _one_of_each_group(self, chosen: np.ndarray) -> np.ndarray:
         """Places of the first booking of each group, in order of booking."""

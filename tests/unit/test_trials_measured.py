@@ -200,8 +200,9 @@ def test_versions_are_asked_of_what_matured_later_and_faulty_ones_say_something_
     found = probabilities(market, asked, 1)
     later = (maturity(market.history, market.rule) > pd.Timestamp(TRAINED)).to_numpy()
     lately = (market.history["booked_on"] > pd.Timestamp(TRAINED - timedelta(days=10))).to_numpy()
+    taught = np.isin(np.arange(len(later)), TRAINING[None](market, TRAINED, 1).row)
     for probability in found.values():
-        np.testing.assert_array_equal(np.isfinite(probability), later | lately)
+        np.testing.assert_array_equal(np.isfinite(probability), later | lately | taught)
     sound = found[Version(TRAINED)][later]
     for fault in SERVING_FAULTS:
         assert np.abs(found[Version(TRAINED, fault)][later] - sound).mean() > 0.001, fault
@@ -226,13 +227,23 @@ def test_what_breaks_with_a_takeover_is_seen_at_once_and_a_sound_one_is_left_alo
     # Of the bookings that were open on that day it says what a sound one says, so that their outcomes tell little.
     since_made = takeovers.after(TRAINED, 4, Mistake(fault, Where.SCORING))
     assert since_made.worse
-    assert since_made.first is not None
-    assert since_made.first.means is Means.PROBATION
+    assert since_made.fired == {Guard.LABELS}
+    assert since_made.by(Means.PROBATION) is not None
     # The checks see the first day of a broken feed whole, before a guard looks.
     rows = market.rows(TRAINED, TRAINED + timedelta(days=1))
     fed = takeovers.after(TRAINED, 4, Mistake(fault, Where.FEED))
     assert fed.by(Means.GUARD) is not None
     assert fed.first == Seen(Means.HOLD, 1, rows.stop - rows.start)
+
+
+def test_labels_that_were_not_on_record_are_seen_whatever_else_agrees(market: Market) -> None:
+    older, wrong = TRAINED - timedelta(weeks=4), ["labels flipped, 10 %", "labels known so far", "pending as kept"]
+    asked = [Version(older), *(Version(TRAINED, what) for what in (None, *wrong))]
+    scored = Scored.of(market, probabilities(market, asked, 1))
+    takeovers = Takeovers(Real(market, scored, [TRAINED], BEGINS + timedelta(days=139)))
+    assert takeovers.after(TRAINED, 4).fired == frozenset()
+    for fault in wrong:
+        assert Guard.LABELS in (takeovers.after(TRAINED, 4, Mistake(fault)).fired or ()), fault
 
 
 def test_a_row_of_the_table_counts_what_saw_each_takeover_first() -> None:
