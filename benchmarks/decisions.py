@@ -22,8 +22,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.faults import SERVING_FAULTS, TRAINING_FAULTS, Version, probabilities
-from benchmarks.figures import Figure, Options, Outcome, interval, run
-from benchmarks.mistakes import HEALTHY_DAYS, MISTAKES, SOUND, Aftermath, Mistake, Takeovers, Where
+from benchmarks.figures import Figure, Options, Outcome, Table, interval, run
+from benchmarks.mistakes import HEADINGS, HEALTHY_DAYS, MISTAKES, SOUND, WITHIN, Group, Means, Seen, Takeovers, Where
 from benchmarks.rates import share
 from benchmarks.real_trials import Real
 from benchmarks.simulated_trials import AGES, DAYS, LONGEST_LEAD, ByRule, World, of_world
@@ -49,7 +49,13 @@ REACH_EQUALS, REACH_WORSE = 80, 11
 REACH_DAYS: Mapping[int, float] = {26: 15, 8: 18, 4: 25}
 REACH_SHARE: Mapping[int, float] = {26: 0.95, 8: 0.95, 4: 0.75}
 REACH_HEALTHY, REACH_ROLLED_BACK, REACH_SEEN, REACH_ROWS = 0.05, 0.8, 0.95, 300
-ROLLED_BACK_WITHIN = 28  # days
+# A promotion that a trial decides comes so many days after the training, in the median.
+AFTER_TRIAL_DAYS = 16
+WON, PAST_IT = "after its trial", "past a trial"
+TITLE = (
+    "Takeovers by force, by what saw each of those asked first. Asked are those that are worse on all that matured"
+    " later, where the fault is as old as the version, and all of them where it comes with the takeover."
+)
 # What guards go by was chosen on promotions before that day: their figures are of later ones.
 GUARDS_SET_UNTIL = date(2016, 8, 15)
 # Retrains come 4 weeks apart at least and 13 at most: the middle is what reaches are held against.
@@ -76,7 +82,9 @@ def measure(options: Options) -> Outcome:
         scored = Scored.of(market, {version: p for part in made for version, p in part.result().items()})
         real = Real(market, scored, starts, BOOKED_UNTIL)
         figures = [*_equals(real, equals, options.seed), *_better(real), *_worse(real)]
-        figures += [*_mistakes(real), *_healthy(real)]
+        takeovers = Takeovers(real)
+        bad, healthy = _mistakes(takeovers, starts), _healthy(real, takeovers)
+        figures += [*_undone(bad), *_false_holds(healthy)]
         figures += _simulated([one.result() for one in drawn])
     return Outcome(
         tuple(figures),
@@ -87,6 +95,7 @@ def measure(options: Options) -> Outcome:
         repetitions=1,
         intervals="95 %: Wilson for counts and shares; days: median with a bootstrap of it. Trials of the file overlap,"
         " so that their intervals are too narrow",
+        tables=(Table(TITLE, HEADINGS, tuple(kind.row() for kind in (*bad, *healthy))),),
     )
 
 
@@ -142,77 +151,97 @@ def _worse(real: Real) -> Iterator[Figure]:
                 yield _count(f"worse, real, {fault}: {rule}", days)
 
 
-def _mistakes(real: Real) -> Iterator[Figure]:
-    takeovers = Takeovers(real)
+def _mistakes(takeovers: Takeovers, starts: Sequence[date]) -> list[Group]:
+    """Faulty versions that take over by force, from a champion of each age where the fault is as old as the version."""
+    later = [start for start in starts if start >= GUARDS_SET_UNTIL]
+    kinds = []
     for mistake in MISTAKES:
-        name = f"{mistake.fault}, {mistake.where}"
-        for age in AGES if mistake.where in (Where.TRAINING, Where.SCORING) else (MIDDLE_AGE,):
-            after = {start: takeovers.after(start, age, mistake) for start in real.starts}
-            found = list(after.values())
-            worse = [one for one in found if one.worse]
-            against = f"{name}, champion before it of {age} weeks"
-            reached = mistake.where is Where.TRAINING and age == MIDDLE_AGE
-            yield Figure(f"{against}: worse", *share([one.worse for one in found]), f"of {len(found)} takeovers")
-            if worse:
-                yield from _rolled_back(against, worse, reached=reached)
-            if age == MIDDLE_AGE:
-                yield from _guarded(name, mistake, [one for start, one in after.items() if start >= GUARDS_SET_UNTIL])
-    for fault in SERVING_FAULTS:
-        held = [takeovers.held(start, fault) for start in real.starts]
-        seen = [rows for rows in held if rows is not None]
-        name = f"{fault}, {Where.FEED}: checks before scoring"
-        yield Figure(f"{name} hold", *share([rows is not None for rows in held]), f"of {len(held)} takeovers")
-        if seen:
-            reach = (f"<= {REACH_ROWS}", bool(np.median(seen) <= REACH_ROWS))
-            yield Figure(f"{name}, rows", np.median(seen), min(seen), max(seen), "bookings, min to max", *reach)
+        lasting = mistake.where in (Where.TRAINING, Where.SCORING)
+        for age in AGES if lasting else (MIDDLE_AGE,):
+            for delay in (0,) if lasting else (0, AFTER_TRIAL_DAYS):
+                found = [
+                    takeovers.after(start, age, mistake, start + timedelta(days=delay))
+                    for start in (starts if lasting else later)
+                ]
+                # What breaks after the takeover is to be seen by those who look, worse or not.
+                asked = [one for one in found if one.worse] if lasting else found
+                before = f"{age} weeks" + (f", {delay} days after training" if delay else "")
+                kinds.append(Group(str(mistake.fault), mistake.where, before, found, asked))
+    return kinds
 
 
-def _rolled_back(name: str, worse: Sequence[Aftermath], *, reached: bool) -> Iterator[Figure]:
-    """Of versions that are worse: how many the probation rolls back, and when."""
-    days = [one.rolled_back for one in worse]
-    found = share([day is not None and day <= ROLLED_BACK_WITHIN for day in days])
-    reach = (f">= {REACH_ROLLED_BACK:g}", found[0] >= REACH_ROLLED_BACK) if reached else (None, None)
-    yield Figure(f"{name}: rolled back in {ROLLED_BACK_WITHIN} days", *found, f"of {len(days)} worse", *reach)
+def _undone(kinds: Sequence[Group]) -> Iterator[Figure]:
+    """Whether mistakes are seen, and when."""
+    for kind in kinds:
+        yield Figure(
+            f"{kind.name}: worse", *share([one.worse for one in kind.found]), f"of {len(kind.found)} takeovers"
+        )
+        if kind.asked:
+            yield from _seen(kind)
+    for fault in TRAINING_FAULTS:
+        worse = [one for kind in kinds if (kind.fault, kind.where) == (fault, Where.TRAINING) for one in kind.asked]
+        if worse:
+            name = f"{fault}, {Where.TRAINING}, any champion before it: rolled back in {WITHIN} days"
+            told = share([_within_time(one.first) for one in worse])
+            reach = f">= {REACH_ROLLED_BACK:g}"
+            yield Figure(name, *told, f"of {len(worse)} worse", reach, told[0] >= REACH_ROLLED_BACK)
+
+
+def _seen(kind: Group) -> Iterator[Figure]:
+    unit = f"of {len(kind.asked)} asked"
+    first = [one.first for one in kind.asked]
+    soon = share([_within_time(one) for one in first])
+    yield Figure(f"{kind.name}: held or rolled back in {WITHIN} days", *soon, unit)
     later = POLICY.probation_days + 1
-    until = [later if day is None else day for day in days]
-    yield Figure(f"{name}: rolled back after", np.median(until), *interval(until), f"days; {later} is never")
-
-
-def _guarded(name: str, mistake: Mistake, found: Sequence[Aftermath]) -> Iterator[Figure]:
-    """How often each guard fires on the first bookings."""
-    looked = [one for one in found if one.fired is not None]
+    until = [later if one is None else one.days for one in first]
+    yield Figure(f"{kind.name}: seen after", np.median(until), *interval(until), f"days; {later} is never")
     for guard in Guard:
-        fired = share([guard in (one.fired or ()) for one in looked])
-        yield Figure(f"{name}: {guard} fires", *fired, f"of {len(looked)} takeovers")
-    rows = [one.rows for one in looked]
-    told = share([bool(one.fired) for one in looked])
-    reach = (f">= {REACH_SEEN:g}", told[0] >= REACH_SEEN) if mistake.where is Where.TAKEOVER else (None, None)
-    yield Figure(f"{name}: any guard fires", *told, f"of {len(looked)} takeovers", *reach)
-    yield Figure(f"{name}: rows until guards look", np.median(rows), min(rows), max(rows), "bookings, min to max")
+        yield Figure(f"{kind.name}: {guard} fires", *share([guard in (one.fired or ()) for one in kind.asked]), unit)
+    if kind.where in (Where.TAKEOVER, Where.FEED):
+        # By the checks or by a guard, and not by what matures.
+        early = [None if one is None or one.means is Means.PROBATION else one.rows for one in first]
+        told = share([rows is not None for rows in early])
+        yield Figure(f"{kind.name}: seen before outcomes", *told, unit, f">= {REACH_SEEN:g}", told[0] >= REACH_SEEN)
+        rows = [one for one in early if one is not None]
+        if rows:
+            reach = (f"<= {REACH_ROWS}", bool(np.median(rows) <= REACH_ROWS))
+            yield Figure(f"{kind.name}: rows until then", np.median(rows), min(rows), max(rows), "min to max", *reach)
 
 
-def _healthy(real: Real) -> Iterator[Figure]:
+def _within_time(seen: Seen | None) -> bool:
+    return seen is not None and seen.days <= WITHIN
+
+
+def _healthy(real: Real, takeovers: Takeovers) -> list[Group]:
     """Sound versions: from the day on which they won their trial, and promoted past it on the day of their training."""
-    takeovers = Takeovers(real)
     pairs = [(start, age) for age in AGES for start in real.starts]
     won = [
         (start, age, start + timedelta(days=days)) for start, age in pairs if (days := ours(real.stream(start, age)))
     ]
     after_trial = [one for one in won if one[-1] >= GUARDS_SET_UNTIL]
     past_it = [(start, age, start) for start, age in pairs if start >= GUARDS_SET_UNTIL]
-    for name, promoted in (("healthy, after its trial", after_trial), ("healthy, past a trial", past_it)):
+    kinds = []
+    for where, promoted in ((WON, after_trial), (PAST_IT, past_it)):
         found = [takeovers.after(start, age, SOUND, on) for start, age, on in promoted]
-        unit = f"of {len(found)} promotions"
+        kinds.append(Group("none: healthy", where, "4, 8 and 26 weeks", found, found))
+    return kinds
+
+
+def _false_holds(kinds: Sequence[Group]) -> Iterator[Figure]:
+    """How often each of them is wrong about a healthy promotion, and all together."""
+    for kind in kinds:
+        name, unit = f"healthy, {kind.where}", f"of {len(kind.found)} promotions"
         for guard in Guard:
-            yield Figure(f"{name}: {guard} fires", *share([guard in (one.fired or ()) for one in found]), unit)
-        by_guard = [bool(one.fired) for one in found]
-        held = [takeovers.held(on, None) is not None for *_, on in promoted]
-        rolled_back = [one.rolled_back is not None for one in found]
-        yield Figure(f"{name}: any guard fires", *share(by_guard), unit)
-        yield Figure(f"{name}: checks hold one of the first {HEALTHY_DAYS} days", *share(held), unit)
-        yield Figure(f"{name}: rolled back on probation", *share(rolled_back), unit)
-        together = share([any(one) for one in zip(by_guard, held, rolled_back, strict=True)])
-        reach = (f"<= {REACH_HEALTHY:g}", together[0] <= REACH_HEALTHY) if promoted is after_trial else (None, None)
+            yield Figure(f"{name}: {guard} fires", *share([guard in (one.fired or ()) for one in kind.found]), unit)
+        told = {
+            Means.HOLD: f"checks hold one of the first {HEALTHY_DAYS} days",
+            Means.GUARD: "any guard fires",
+            Means.PROBATION: "rolled back on probation",
+        }
+        for means, text in told.items():
+            yield Figure(f"{name}: {text}", *share([one.by(means) is not None for one in kind.found]), unit)
+        together = share([one.first is not None for one in kind.found])
+        reach = (f"<= {REACH_HEALTHY:g}", together[0] <= REACH_HEALTHY) if kind.where == WON else (None, None)
         yield Figure(f"{name}: held or rolled back by any", *together, unit, *reach)
 
 
@@ -227,10 +256,10 @@ def _simulated(found: Sequence[World]) -> Iterator[Figure]:
     by_rule: ByRule = {rule: [] for rule in RULES}
     # Each pair in turn, so that all worlds and faults have their part of those that are counted.
     pairs = [told for world in found for told in world.worse.values()]
-    for number in range(REDRAWN):
+    for drawn in range(REDRAWN):
         for told in pairs:
             for rule in RULES:
-                by_rule[rule].append(told[rule][number])
+                by_rule[rule].append(told[rule][drawn])
     for rule, days in by_rule.items():
         counted = days[:WORSE]
         at_most = REACH_WORSE * len(counted) // WORSE if rule == OURS else None

@@ -29,8 +29,13 @@ class Version:
     fault: str | None = None
 
 
-def _sound(market: Market, trained: date, seed: int) -> Examples:
+def sound_examples(market: Market, trained: date) -> Examples:
+    """What had matured by a day."""
     return examples(market.history, RECIPE.labels, market.rule, trained, weighted=RECIPE.weighted)[0]
+
+
+def _sound(market: Market, trained: date, seed: int) -> Examples:
+    return sound_examples(market, trained)
 
 
 def _flipped(share: float) -> Callable[[Market, date, int], Examples]:
@@ -77,25 +82,37 @@ def _no_records(features: pd.DataFrame) -> pd.DataFrame:
     return features.assign(agent_bookings=0.0, **rates)
 
 
+def _dealt_out(features: pd.DataFrame) -> pd.DataFrame:
+    """Rows out of step with the bookings that they belong to."""
+    order = np.random.default_rng(len(features)).permutation(len(features))
+    return features.iloc[order].set_axis(features.index)
+
+
+DEALT_OUT = "scores of other bookings"
 # What a version is shown when it scores, by fault.
 SERVING: Mapping[str | None, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "lead time 0": lambda f: f.assign(lead_days=0.0),
     "records of agents and companies empty": _no_records,
     "deposit type constant": lambda f: f.assign(deposit_type="No Deposit"),
     "price × 100": lambda f: f.assign(price=f["price"] * 100, relative_price=f["relative_price"] + np.log(100)),
+    "books empty": lambda f: f.assign(on_the_books=0.0),
+    DEALT_OUT: _dealt_out,
 }
 SERVING_FAULTS: tuple[str, ...] = tuple(fault for fault in SERVING if fault is not None)
+# What a feed can do to all versions alike.
+FEED_FAULTS: tuple[str, ...] = tuple(fault for fault in SERVING_FAULTS if fault != DEALT_OUT)
 
 
 def probabilities(market: Market, versions: Sequence[Version], seed: int) -> dict[Version, np.ndarray]:
-    """What versions say of the bookings that had not matured when they were trained, and of those made lately before;
-    NaN of the others."""
+    """What versions say of the bookings that had not matured when they were trained, of those made lately before, and
+    of those that a sound one was trained on; NaN of the others."""
     matured_on = maturity(market.history, market.rule)
     found = {}
     for trained, training in dict.fromkeys((v.trained, _training(v)) for v in versions):
         model = trainer().fit(market.built, [TRAINING[training](market, trained, seed)], RECIPE, seed)
         lately = market.history["booked_on"] > pd.Timestamp(trained) - pd.Timedelta(days=LATELY_DAYS)
-        asked = ((matured_on > pd.Timestamp(trained)) | lately).to_numpy()
+        asked = ((matured_on > pd.Timestamp(trained)) | lately).to_numpy(copy=True)
+        asked[sound_examples(market, trained).row] = True
         features = market.built[asked]
         for version in versions:
             if (version.trained, _training(version)) == (trained, training):

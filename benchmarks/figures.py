@@ -98,6 +98,15 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Counts that belong side by side: cells as they are printed, a row as long as the headings."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a benchmark found: figures, what they stand beside, and the input in a few words."""
 
@@ -106,6 +115,7 @@ class Outcome:
     input: str
     repetitions: int
     intervals: str = ""  # what they are over, where not over repetitions
+    tables: tuple[Table, ...] = ()
 
 
 def run(
@@ -140,19 +150,17 @@ def as_table(name: str, options: Options, outcome: Outcome) -> str:
         (f.name, number(f.value), f"{number(f.low)} to {number(f.high)}", f.unit, f.reach or "", _holds(f.holds))
         for f in outcome.figures
     ]
-    widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
     kind = "min to max" if outcome.repetitions < BOOTSTRAP_FROM else "95 % bootstrap of the median"
     over = f"median and {kind} of {outcome.repetitions} repetitions, interleaved"
     return "\n".join(
         [
-            line(headings),
-            line(["-" * width for width in widths]),
-            *map(line, rows),
+            *_markdown(headings, rows),
             "",
+            *(
+                text
+                for table in outcome.tables
+                for text in (table.title, "", *_markdown(table.headings, table.rows), "")
+            ),
             f"{name}{' --quick' if options.quick else ''}, {datetime.now(UTC).date()}, seed {options.seed};"
             f" {outcome.intervals or over}",
             f"input:    {outcome.input}",
@@ -162,6 +170,15 @@ def as_table(name: str, options: Options, outcome: Outcome) -> str:
             "",
         ]
     )
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
+    lines = (headings, ["-" * width for width in widths], *rows)
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        for cells in lines
+    ]
 
 
 def as_json(name: str, options: Options, outcome: Outcome) -> str:
@@ -178,6 +195,7 @@ def as_json(name: str, options: Options, outcome: Outcome) -> str:
         "machine": machine(),
         "versions": versions(),
         "figures": [asdict(figure) for figure in outcome.figures],
+        "tables": [asdict(table) for table in outcome.tables],
     }
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 

@@ -34,7 +34,7 @@ from cancellations.domain.events import (
     TrialDoubted,
     TrialEnded,
 )
-from cancellations.domain.guards import BY_GUARD
+from cancellations.domain.guards import BY_GUARD, Guard
 from cancellations.domain.lines import one_line
 from cancellations.domain.promotion import Change, Doubt, Kind, Mode, Trial, TrialState
 from cancellations.domain.retraining import Action, MonitorReport, RequestState, Verdict
@@ -461,7 +461,10 @@ def _promoted_by_hand(story: Story) -> Words:
 def _guarded(story: Story) -> Words:
     """A guard fired: which one, its value and its limit stand in the reasons."""
     back, bad = version(story.fact["version"]), version(story.fact["previous"])
-    guard, _, _ = str(story.fact["reason"]).partition(" on ")
+    reason = str(story.fact["reason"])
+    if reason.startswith(Guard.LABELS):
+        return _mistaught(story, back, bad)
+    guard, _, _ = reason.partition(" on ")
     return Words(
         Tone.TROUBLE,
         f"Rolled back by the guard of the first bookings: {back} serves again in place of {bad} ({guard})",
@@ -478,12 +481,7 @@ def _guarded(story: Story) -> Words:
                 f"What reaches {bad} now, and did not before: another export or mapping, a column that is emptied, a"
                 " table of earlier stays that was lost. A sudden change of guests looks the same, and is rare.",
             ),
-            ("What the system did", f"It proved that {back} still loads and scores, then {_moved(story)}."),
-            (
-                "What is different now",
-                "Promotions need a person's approval until somebody acknowledges this rollback, and automatic"
-                " retraining waits out its cooldown.",
-            ),
+            *_after_a_guard(story, back),
         ),
         (
             _explain(str(story.fact["previous"])),
@@ -491,6 +489,47 @@ def _guarded(story: Story) -> Words:
             ACKNOWLEDGE,
             _promote(str(story.fact["previous"]), f"puts {bad} back, if the rollback was the mistake"),
             STATUS,
+        ),
+    )
+
+
+def _mistaught(story: Story, back: str, bad: str) -> Words:
+    """The version does not give back the labels of its training."""
+    return Words(
+        Tone.TROUBLE,
+        f"Rolled back by the guard of labels: {back} serves again in place of {bad}",
+        f"{bad} has learnt other labels than those on record when it was trained, so {back} serves again.",
+        (
+            ("Why", " ".join(_sentence(reason) for reason in story.fact["reasons"])),
+            (
+                "How much it matters",
+                "What a fit of matured labels says of its own bookings is right on average. A few tenths of a percent"
+                " beside that are labels turned round, bookings counted before they had matured, or open ones taken for"
+                f" kept: its scores are too high or too low as a whole. Every open booking gets {back}'s score again.",
+            ),
+            (
+                "Look here first",
+                f"How {bad} was trained: by the deployment retrain, or by something else; and whether outcomes were"
+                " corrected since.",
+            ),
+            *_after_a_guard(story, back),
+        ),
+        (
+            _explain(str(story.fact["previous"])),
+            ACKNOWLEDGE,
+            _promote(str(story.fact["previous"]), f"puts {bad} back, if the rollback was the mistake"),
+            STATUS,
+        ),
+    )
+
+
+def _after_a_guard(story: Story, back: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("What the system did", f"It proved that {back} still loads and scores, then {_moved(story)}."),
+        (
+            "What is different now",
+            "Promotions need a person's approval until somebody acknowledges this rollback, and automatic"
+            " retraining waits out its cooldown.",
         ),
     )
 

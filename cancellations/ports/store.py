@@ -512,6 +512,10 @@ class UnitOfWork(Protocol):
         """The last one that was added, of those as of a day or earlier."""
         ...
 
+    def hold_requests(self) -> None:
+        """Until this transaction ends nobody else writes a request; what is read from now on stays true."""
+        ...
+
     def add_request(self, request: RetrainRequest, now: datetime) -> bool:
         """False when the id exists; nothing is changed then."""
         ...

@@ -90,6 +90,9 @@ class Decisions(Transaction):
         found = self._read(newest.where(tables.calibrations.c.as_of <= until)).scalar()
         return None if found is None else to_calibration(found)
 
+    def hold_requests(self) -> None:
+        self._lock_table(tables.requests)
+
     def add_request(self, request: RetrainRequest, now: datetime) -> bool:
         values = {**asdict(request), "state": request.state.value, "created_at": now, "state_since": now}
         return self._write(self._insert(tables.requests).values(values).on_conflict_do_nothing()) == 1

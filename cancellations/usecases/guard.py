@@ -1,4 +1,7 @@
-"""The guards of a new champion: the first bookings made after it took over, looked at once, before any outcome."""
+"""The guards of a new champion: the first bookings made after it took over, looked at once, before any outcome.
+
+With them it is looked at what the version says of the bookings that it was trained on.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
-from cancellations.domain.guards import BY_GUARD, GuardFinding, GuardPolicy, Outcome, Pair, look
+from cancellations.domain.guards import BY_GUARD, GuardFinding, GuardPolicy, Outcome, Pair, learnt, look
+from cancellations.domain.labels import LabelRule, Labels, Matures, maturity, whole
 from cancellations.domain.promotion import Change, Kind, Trial, TrialState
 from cancellations.domain.reservation import GROUP, group_keys
 from cancellations.errors import EpochMismatch, Refused
 from cancellations.ports import UnitOfWork
+from cancellations.usecases.point_in_time import as_scored
 from cancellations.usecases.promote import House, Takeover, take_over
+from cancellations.usecases.untouched import untouched_of
 
 # Bookings from before the change are looked for in so many days, and in twice as many while they are too few.
 DAYS = 28
@@ -88,11 +94,34 @@ def _look(house: House, policy: GuardPolicy, trial: Trial, until: date) -> tuple
         if first is None:
             return None
         before = _before(work, house, trial, policy.rows * policy.samples)
-        findings = look(first, before, policy)
+        findings = (*look(first, before, policy), _learnt(work, house, trial.champion, policy))
         if not work.add_guards(trial.trial_id, findings, until, house.clock()):
             return work.guards(trial.trial_id)
         work.commit()
     return findings
+
+
+def _learnt(work: UnitOfWork, house: House, version: str, policy: GuardPolicy) -> GuardFinding:
+    """What the version says of the bookings that it was trained on, beside what was on record of them on that day.
+
+    Nothing where it has learnt something else than matured labels, was recalibrated since, or does not tell how.
+    """
+    nothing = np.empty(0)
+    record = work.version(version)
+    told = house.registry.parameters(version)
+    lacking = {"settle_days", "half_life_days", "matures", "weighted"} - told.keys()
+    if record is None or record.labels is not Labels.MATURED or record.shift is not None or lacking:
+        return learnt(nothing, nothing, nothing, policy)
+    rule = LabelRule(int(told["settle_days"]), float(told["half_life_days"]), Matures(told["matures"]))
+    as_of = record.trained_as_of
+    history = work.history(booked_until=as_of, known_until=as_of)
+    history = history[maturity(history, rule) <= pd.Timestamp(as_of)]
+    history = history[untouched_of(work, history, rule, as_of).rows].reset_index(drop=True)
+    made = whole(history, rule, as_of, weighted=told["weighted"] == str(True))
+    if not len(made):
+        return learnt(nothing, nothing, nothing, policy)
+    probability = house.registry.load(version).predict(as_scored(work, history, rule).iloc[made.row])
+    return learnt(probability, made.label, made.weight, policy)
 
 
 def _first(work: UnitOfWork, trial: Trial, until: date, rows: int) -> Pair | None:

@@ -169,7 +169,9 @@ def _begin(store: Store, hold: Hold, now: datetime) -> bool:
 def _failed_before(work: UnitOfWork, day: date) -> frozenset[tuple[str, Check]]:
     """What the day before that failed, of which people were told: while a break lasts they are told once."""
     last = next(iter(work.checks(until=day - timedelta(days=1), limit=1)), None)
-    before = [hold for hold in work.holds(since=day - timedelta(days=CATCH_UP)) if hold.day < day]
+    # A day that passes now was mended, and what it failed has ended with it.
+    holds = work.holds(since=day - timedelta(days=CATCH_UP))
+    before = [hold for hold in holds if hold.day < day and hold.state is not HoldState.PASSED]
     lately = max(before, key=lambda hold: hold.day, default=None)
     if lately is not None and (last is None or lately.day >= last.day):
         return lately.failed

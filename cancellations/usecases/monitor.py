@@ -239,37 +239,52 @@ def _decide(
     with store.begin() as work:
         history = _history(work, champion, report.window.end, matured_since)
         earlier = _decisions(work, champion)
-    decision = decide_retrain(report.signals, history, policy, now=report.window.end)
-    request = _request(decision, champion.version, report_id, report.window.end) if decision.action.retrains else None
-    if request is not None:
-        # Kept before the decision counts: pages beside a decision that was never taken do no harm,
-        # a decision without its page would.
-        with tempfile.TemporaryDirectory() as folder:
-            page = measurement.save_html(Path(folder) / "evidently.html")
-            if page is not None:
-                registry.log_report(champion.version, report_id, [page])
-    stored = StoredDecision(report_id, report, decision, request.request_id if request else None, now)
-    with store.begin() as work:
-        if not work.add_decision(stored):
-            return None
-        for alarm in _alarms(stored, earlier):
-            work.add_messages(alarm.messages(), now)
-        if request is not None:
-            fact = DriftDetected if decision.action is Action.RETRAIN_DRIFT else RetrainDue
-            work.add_request(request, now)
-            work.add_messages(
-                fact(
-                    request_id=request.request_id,
-                    report_id=report_id,
-                    champion=champion.version,
-                    window_start=report.window.start,
-                    window_end=report.window.end,
-                    reasons=decision.reasons,
-                ).messages(),
-                now,
-            )
-        work.commit()
-    return stored
+    while True:
+        decision = decide_retrain(report.signals, history, policy, now=report.window.end)
+        asked = _request(decision, champion.version, report_id, report.window.end) if decision.action.retrains else None
+        if asked is not None:
+            # Kept before the decision counts: pages beside a decision that was never taken do no harm,
+            # a decision without its page would.
+            with tempfile.TemporaryDirectory() as folder:
+                page = measurement.save_html(Path(folder) / "evidently.html")
+                if page is not None:
+                    registry.log_report(champion.version, report_id, [page])
+        stored = StoredDecision(report_id, report, decision, asked.request_id if asked else None, now)
+        with store.begin() as work:
+            if asked is not None:
+                # A look at another window may have asked meanwhile, and the budget is one for all of them.
+                work.hold_requests()
+                stands = _history(work, champion, report.window.end, matured_since)
+                if stands != history:
+                    history = stands
+                    continue
+            return stored if _write(work, stored, asked, _alarms(stored, earlier), now) else None
+
+
+def _write(
+    work: UnitOfWork, stored: StoredDecision, asked: RetrainRequest | None, alarms: Iterator[Fact], now: datetime
+) -> bool:
+    """The decision with all that follows from it; False when its window has one already."""
+    if not work.add_decision(stored):
+        return False
+    for alarm in alarms:
+        work.add_messages(alarm.messages(), now)
+    if asked is not None:
+        fact = DriftDetected if stored.decision.action is Action.RETRAIN_DRIFT else RetrainDue
+        work.add_request(asked, now)
+        work.add_messages(
+            fact(
+                request_id=asked.request_id,
+                report_id=stored.report_id,
+                champion=stored.report.champion,
+                window_start=stored.report.window.start,
+                window_end=stored.report.window.end,
+                reasons=stored.decision.reasons,
+            ).messages(),
+            now,
+        )
+    work.commit()
+    return True
 
 
 def _alarms(stored: StoredDecision, earlier: list[StoredDecision]) -> Iterator[Fact]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import loading
 import pytest
 import succession
+import watching
 from act import Place
 from children import Children
 from databases import Databases, Files, Server
@@ -64,28 +67,63 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Post, Path]
     servers.close()
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Where an act stands that has an MLflow and a post of its own."""
+
+    children: Children
+    post: tuple[Post, Path]
+    once: Once
+
+    def beginning(self, act: ModuleType) -> Path:
+        """What stands outside of the act at its beginning: an MLflow with two versions."""
+        servers, root = self.post
+        outside = root / f"beginning-{act.__name__}"
+        outside.mkdir()
+        self.once.mlflow(outside / MLFLOW)
+        servers.found_at(outside)
+        folder = root / f"registering-{act.__name__}"
+        folder.mkdir()
+        place = Place(act.__name__, folder, "", outside)
+        assert self.children.run(act.register, place).exitcode == 0, place.failure
+        return outside
+
+    def undisturbed(self, act: ModuleType, databases: Databases, folder: Path, beginning: Path) -> Undisturbed:
+        scenery = Scenery(act.__name__, databases, folder, succession.move_in)
+        place = scenery.begin(self.children, act.prepare, beginning)
+        return act_undisturbed(scenery, self.children, place, len(act.STEPS))
+
+
 @pytest.fixture(scope="session")
-def registered(children: Children, post: tuple[Post, Path], once: Once) -> Path:
-    """What stands outside of the act of succession at its beginning: an MLflow with two versions."""
-    servers, root = post
-    outside = root / "beginning"
-    outside.mkdir()
-    once.mlflow(outside / MLFLOW)
-    servers.found_at(outside)
-    folder = root / "registering"
-    folder.mkdir()
-    place = Place(succession.__name__, folder, "", outside)
-    assert children.run(succession.register, place).exitcode == 0, place.failure
-    return outside
+def stage(children: Children, post: tuple[Post, Path], once: Once) -> Stage:
+    return Stage(children, post, once)
+
+
+@pytest.fixture(scope="session")
+def registered(stage: Stage) -> Path:
+    return stage.beginning(succession)
+
+
+@pytest.fixture(scope="session")
+def watched(stage: Stage) -> Path:
+    return stage.beginning(watching)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def succession_undisturbed(
-    request: pytest.FixtureRequest, children: Children, registered: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, stage: Stage, registered: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Undisturbed]:
     """The act from decision to alias."""
     folder = tmp_path_factory.mktemp(f"succession-{request.param}")
     with _databases(request, folder) as databases:
-        scenery = Scenery(succession.__name__, databases, folder, succession.move_in)
-        place = scenery.begin(children, succession.prepare, registered)
-        yield act_undisturbed(scenery, children, place, len(succession.STEPS))
+        yield stage.undisturbed(succession, databases, folder, registered)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def watching_undisturbed(
+    request: pytest.FixtureRequest, stage: Stage, watched: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Undisturbed]:
+    """The act of holds and guards."""
+    folder = tmp_path_factory.mktemp(f"watching-{request.param}")
+    with _databases(request, folder) as databases:
+        yield stage.undisturbed(watching, databases, folder, watched)

@@ -93,6 +93,8 @@ WRITES = frozenset(
         "update_trial",
     }
 )
+# Those by which a transaction waits for its turn, and leaves nothing.
+LOCKS = frozenset({"hold_requests"})
 # Where MLflow's database holds the addresses of artifacts.
 ADDRESSES = (
     ("experiments", "artifact_location"),
@@ -193,9 +195,12 @@ class Hands:
 
     @cached_property
     def store(self) -> Any:
+        return MortalStore(self._opened(), self.fate, WRITES | LOCKS)
+
+    def _opened(self) -> Store:
         if self.hurried:
             engine.BUSY_SECONDS = HURRIED_SECONDS
-        return MortalStore(open_store(self.place.url), self.fate, WRITES)
+        return open_store(self.place.url)
 
     @cached_property
     def registry(self) -> Any:

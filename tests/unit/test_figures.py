@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.figures import BOOTSTRAP_FROM, Figure, Options, Outcome, interval, peak_memory, run
+from benchmarks.figures import BOOTSTRAP_FROM, Figure, Options, Outcome, Table, interval, peak_memory, run
 from cancellations.errors import BadInput, ServiceDown
 
 positive = st.floats(0.001, 1e6)
@@ -84,6 +84,22 @@ def test_the_table_is_markdown_with_one_row_a_figure(capsys: pytest.CaptureFixtu
         ["rate", "123,456", "123,456 to 123,456", "rows/s", "", ""],
     ]
     assert any("min to max of 3 repetitions" in line for line in lines)
+
+
+def test_tables_follow_the_figures_and_stand_in_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("by fault", ("fault", "seen"), (("price × 100", "26"), ("none", "")))
+
+    def with_table(options: Options) -> Outcome:
+        return replace(measured(options), tables=(table,))
+
+    run("way", "", with_table, [])
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("by fault")
+    assert lines[at + 2] == "| fault       | seen |"
+    assert lines[at + 4 : at + 6] == ["| price × 100 | 26   |", "| none        |      |"]
+    run("way", "", with_table, ["--json"])
+    told = json.loads(capsys.readouterr().out)["tables"]
+    assert told == [{"title": "by fault", "headings": ["fault", "seen"], "rows": [["price × 100", "26"], ["none", ""]]}]
 
 
 def test_only_check_turns_a_missed_reach_into_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:

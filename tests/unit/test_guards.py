@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cancellations.domain.guards import (
+    FIGURES,
     Guard,
     GuardFinding,
     GuardPolicy,
     Outcome,
     Pair,
     expected_loss,
+    learnt,
     look,
     rank_correlation,
     stability_index,
@@ -119,7 +121,7 @@ def test_samples_are_the_last_bookings_before_the_change() -> None:
 def test_too_few_bookings_before_the_change_say_nothing() -> None:
     first = drawn(3, 200, 0.3)
     findings = look(Pair(first.new[::-1], first.old), drawn(2, 1_199, 0.3), POLICY)
-    assert [f.outcome for f in findings] == [Outcome.NOT_EVALUATED] * len(Guard)
+    assert [f.outcome for f in findings] == [Outcome.NOT_EVALUATED] * len(FIGURES)
     assert "5 samples from before the change are too few" in str(findings[0])
     assert fired(look(Pair(first.new[::-1], first.old), drawn(2, 1_200, 0.3), POLICY))
 
@@ -130,6 +132,29 @@ def test_versions_that_are_nearly_one_are_not_told_apart_by_a_hair() -> None:
     new = old.copy()
     new[4_000:4_010] *= 1.02
     assert not fired(look(Pair(new, old)[4_000:], Pair(old, old)[:4_000], POLICY))
+
+
+def test_a_version_that_has_learnt_other_labels_is_told_by_its_mean() -> None:
+    label = np.repeat([1.0, 0.0], [300, 700])
+    weight = np.where(label > 0, 0.5, 1.0)
+    share = 150 / 850
+    sound = learnt(np.full(1_000, share + 0.0029), label, weight, POLICY)
+    assert (sound.guard, sound.outcome, sound.rows) == (Guard.LABELS, Outcome.PASSED, 1_000)
+    assert sound.value == pytest.approx(0.0029)
+    for apart in (-0.0031, 0.0031):
+        assert learnt(np.full(1_000, share + apart), label, weight, POLICY).outcome is Outcome.FIRED
+    # A tenth of the labels turned round, and learnt as they were.
+    turned = 0.9 * share + 0.1 * (1 - share)
+    assert str(learnt(np.full(1_000, turned), label, weight, POLICY)) == (
+        "labels that it learnt: fired, mean probability +0.0647 from what became of 1,000 bookings (fires below -0.0030"
+        " or above +0.0030)"
+    )
+
+
+def test_a_version_whose_training_is_not_on_record_is_not_judged_by_it() -> None:
+    nothing = learnt(np.empty(0), np.empty(0), np.empty(0), POLICY)
+    assert nothing.outcome is Outcome.NOT_EVALUATED
+    assert "no version of matured labels whose training is on record" in str(nothing)
 
 
 def test_a_finding_tells_value_limit_and_rows() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.faults import SERVING_FAULTS, TRAINING, Version, probabilities
 from benchmarks.looks import market_of
-from benchmarks.mistakes import GUARDS, Mistake, Takeovers, Where
+from benchmarks.mistakes import GUARDS, HEADINGS, Aftermath, Group, Means, Mistake, Seen, Takeovers, Where
 from benchmarks.real_trials import Real
 from benchmarks.trials import (
     OURS,
@@ -28,6 +28,7 @@ from benchmarks.trials import (
     tried,
 )
 from cancellations.domain.comparison import Day, log_loss
+from cancellations.domain.guards import Guard
 from cancellations.domain.labels import CANCELLED, maturity
 from cancellations.domain.promotion import TrialState
 from cancellations.sources.simulator import simulate
@@ -199,8 +200,9 @@ def test_versions_are_asked_of_what_matured_later_and_faulty_ones_say_something_
     found = probabilities(market, asked, 1)
     later = (maturity(market.history, market.rule) > pd.Timestamp(TRAINED)).to_numpy()
     lately = (market.history["booked_on"] > pd.Timestamp(TRAINED - timedelta(days=10))).to_numpy()
+    taught = np.isin(np.arange(len(later)), TRAINING[None](market, TRAINED, 1).row)
     for probability in found.values():
-        np.testing.assert_array_equal(np.isfinite(probability), later | lately)
+        np.testing.assert_array_equal(np.isfinite(probability), later | lately | taught)
     sound = found[Version(TRAINED)][later]
     for fault in SERVING_FAULTS:
         assert np.abs(found[Version(TRAINED, fault)][later] - sound).mean() > 0.001, fault
@@ -216,16 +218,47 @@ def test_what_breaks_with_a_takeover_is_seen_at_once_and_a_sound_one_is_left_alo
     scored = Scored.of(market, probabilities(market, asked, 1))
     takeovers = Takeovers(Real(market, scored, [TRAINED], BEGINS + timedelta(days=139)))
     sound = takeovers.after(TRAINED, 4)
-    assert (sound.fired, sound.rolled_back) == (frozenset(), None)
-    assert GUARDS.rows <= sound.rows < 3 * GUARDS.rows
+    assert (sound.fired, sound.seen, sound.first) == (frozenset(), (), None)
     broken = takeovers.after(TRAINED, 4, Mistake(fault, Where.TAKEOVER))
     assert broken.fired
+    assert broken.first is not None
+    assert broken.first.means is Means.GUARD
+    assert GUARDS.rows <= broken.first.rows < 3 * GUARDS.rows
     # Of the bookings that were open on that day it says what a sound one says, so that their outcomes tell little.
     since_made = takeovers.after(TRAINED, 4, Mistake(fault, Where.SCORING))
     assert since_made.worse
-    assert since_made.rolled_back is not None
-    # The checks see the first day of a broken feed whole, and nothing in one that goes on as it was.
-    first = TRAINED + timedelta(days=1)
-    rows = market.rows(TRAINED, first)
-    assert takeovers.held(TRAINED, fault) == rows.stop - rows.start
-    assert takeovers.held(TRAINED, None) is None
+    assert since_made.fired == {Guard.LABELS}
+    assert since_made.by(Means.PROBATION) is not None
+    # The checks see the first day of a broken feed whole, before a guard looks.
+    rows = market.rows(TRAINED, TRAINED + timedelta(days=1))
+    fed = takeovers.after(TRAINED, 4, Mistake(fault, Where.FEED))
+    assert fed.by(Means.GUARD) is not None
+    assert fed.first == Seen(Means.HOLD, 1, rows.stop - rows.start)
+
+
+def test_labels_that_were_not_on_record_are_seen_whatever_else_agrees(market: Market) -> None:
+    older, wrong = TRAINED - timedelta(weeks=4), ["labels flipped, 10 %", "labels known so far", "pending as kept"]
+    asked = [Version(older), *(Version(TRAINED, what) for what in (None, *wrong))]
+    scored = Scored.of(market, probabilities(market, asked, 1))
+    takeovers = Takeovers(Real(market, scored, [TRAINED], BEGINS + timedelta(days=139)))
+    assert takeovers.after(TRAINED, 4).fired == frozenset()
+    for fault in wrong:
+        assert Guard.LABELS in (takeovers.after(TRAINED, 4, Mistake(fault)).fired or ()), fault
+
+
+def test_a_row_of_the_table_counts_what_saw_each_takeover_first() -> None:
+    guards = frozenset({Guard.RANKS, Guard.LOSS})
+    held = Aftermath(
+        True, guards, (Seen(Means.PROBATION, 14, 1_800), Seen(Means.GUARD, 1, 277), Seen(Means.HOLD, 1, 90))
+    )
+    by_guard = Aftermath(True, frozenset({Guard.RANKS}), (Seen(Means.PROBATION, 14, 1_800), Seen(Means.GUARD, 2, 301)))
+    late = Aftermath(True, frozenset(), (Seen(Means.PROBATION, 33, 4_000),))
+    unseen, sound = Aftermath(True, None, ()), Aftermath(False, frozenset(), ())
+    found = [held, by_guard, late, unseen, sound]
+    row = Group("lead time 0", Where.FEED, "8 weeks", found, [one for one in found if one.worse]).row()
+    told = dict(zip(HEADINGS, row, strict=True))
+    assert [told[name] for name in ("takeovers", "worse", "asked", "nothing", "within 28 days")] == list("54412")
+    assert [told[means] for means in Means] == ["1", "1", "1"]
+    assert told["guards that fire"] == f"{Guard.RANKS} 2, {Guard.LOSS} 1"
+    assert told["bookings until seen"] == "301 (90 to 4,000)"
+    assert told["days until seen"] == "2 (1 to 33)"

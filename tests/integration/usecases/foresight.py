@@ -23,10 +23,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from world import POLICY, GivenMonitor, World
 
+from cancellations.domain.checks import Check, CheckPolicy, Hold, HoldState
+from cancellations.domain.checks import Finding as Failed
 from cancellations.domain.comparison import Finding, daily_gains, read
 from cancellations.domain.events import identity
 from cancellations.domain.features import FEATURES
 from cancellations.domain.gate import GatePolicy
+from cancellations.domain.guards import Guard, GuardFinding, GuardPolicy, Outcome
 from cancellations.domain.labels import Examples
 from cancellations.domain.promotion import Change, Kind, Mode, Standing, TrialPolicy, TrialState
 from cancellations.domain.recipes import Recipe
@@ -34,6 +37,8 @@ from cancellations.domain.retraining import RequestState, RetrainPolicy
 from cancellations.errors import BadInput, EpochMismatch, Refused
 from cancellations.model import GradientBoosting, Model
 from cancellations.ports import Candidate, Classifier, Observation, VersionRecord
+from cancellations.usecases import hold as hold_
+from cancellations.usecases.guard import guard
 from cancellations.usecases.promote import take_over
 from cancellations.usecases.trial import FEED_GRACE, answer
 
@@ -92,6 +97,11 @@ def candidate(quality: str) -> Candidate:
     made = contest.candidate(f"made-{quality}")
     reference = made.reference.assign(price=made.reference["price"].round(), adults=1.0)
     return replace(made, model=model(quality), reference=reference)
+
+
+# Days are too few here for real checks to learn from: somebody else's word holds a day, and time lets it go.
+CHECKS = CheckPolicy(min_days=10_000, hold_days=3)
+GUARDS = GuardPolicy()
 
 
 class Broken(Exception):
@@ -161,7 +171,8 @@ class Life:
     """Everything that the ledger, the trials, the requests and the switches say.
 
     `pile`: champions to go back to, the present one on top; `crowned`: all there ever were;
-    `looked`: the windows that the monitor has decided on.
+    `looked`: the windows that the monitor has decided on; `guarded`: probations whose first bookings guards have
+    looked at, and whether one fired; `holds`: days that are or were held back, with the days on which they were.
     """
 
     champion: str
@@ -173,6 +184,8 @@ class Life:
     ended: tuple[tuple[str, TrialState], ...] = ()
     wishes: tuple[tuple[str, Wish], ...] = ()
     looked: frozenset[tuple[str, date]] = frozenset()
+    guarded: tuple[tuple[str, bool], ...] = ()
+    holds: tuple[tuple[date, date, HoldState], ...] = ()
     pile: tuple[str, ...] = field(default=(), compare=False)
     crowned: frozenset[str] = field(default=frozenset(), compare=False)
     rolled_back_on: date | None = field(default=None, compare=False)
@@ -185,6 +198,14 @@ class Life:
 
     def in_state(self, *states: RequestState) -> list[str]:
         return [name for name, wish in self.wishes if wish.state in states]
+
+    def held_days(self) -> set[date]:
+        return {day for day, _, state in self.holds if state is HoldState.HELD}
+
+    def letting_go(self, day: date, state: HoldState) -> Life:
+        """A day is not held any more."""
+        holds = tuple((d, on, state if d == day else was) for d, on, was in self.holds)
+        return replace(self, holds=holds)
 
     def end(self, state: TrialState) -> Life:
         """The running one ends and the champion stays; a challenger leaves."""
@@ -200,7 +221,8 @@ def told(world: World) -> Life:
     with world.store.begin() as work:
         standing, open_, trials = work.standing(), work.open_trial(), work.trials()
         requests, decisions = work.requests(), work.decisions()
-        held, paused = work.promotions_held(), work.paused()
+        held, paused, holds = work.promotions_held(), work.paused(), work.holds()
+        found = [(t.trial_id, work.guards(t.trial_id)) for t in trials]
     running = None
     if open_ is not None:
         running = Running(
@@ -227,6 +249,12 @@ def told(world: World) -> Life:
             (r.request_id, Wish(r.as_of, r.report_id is not None, r.state, r.attempts, r.version)) for r in requests
         ),
         looked=frozenset((d.report.champion, d.report.window.end) for d in decisions),
+        guarded=tuple(
+            (name, any(one.outcome is Outcome.FIRED for one in findings))
+            for name, findings in found
+            if findings is not None
+        ),
+        holds=tuple((hold.day, hold.held_on, hold.state) for hold in holds),
     )
 
 
@@ -264,10 +292,16 @@ class Scene:
         last = pd.Timestamp(running.last_day)
         return self.fed() >= last or pd.Timestamp(self.today) - last >= FEED_GRACE
 
-    def finding(self, running: Running) -> Finding:
-        """What the paired test says of the pair by today, from the qualities and the outcomes told."""
+    def made_on(self, days: set[date]) -> pd.Series:
+        """Which bookings were made on these days."""
+        return self.rows["booked_on"].isin([pd.Timestamp(day) for day in days])
+
+    def finding(self, running: Running, held: set[date]) -> Finding:
+        """What the paired test says of the pair by today, from the qualities and the outcomes told; bookings of days
+        that are held have no score."""
         last = min(pd.Timestamp(running.last_day), self.fed())
         cohort = (self.matured_on > pd.Timestamp(running.cohort_after)) & (self.matured_on <= last)
+        cohort &= ~self.made_on(held)
         seen = ~self.untold() & (self.rows["known_on"] <= last) & self.rows["status"].eq("canceled")
         days = daily_gains(
             self.matured_on[cohort],
@@ -305,7 +339,7 @@ class Act(Protocol):
 
 def stops(act: Act, life: Life, scene: Scene) -> list[Life]:
     """Where an act may have come to when it is cut off: not begun, done, or half way where that is allowed."""
-    half_way = act.stops(life, scene) if isinstance(act, Retrain) else []
+    half_way = act.stops(life, scene) if isinstance(act, Retrain | Score | GuardsLook) else []
     return [life, act.foresee(life, scene)[0], *half_way]
 
 
@@ -316,6 +350,9 @@ def crossings(first: Act, other: Act, life: Life, scene: Scene, *, refused: bool
     if isinstance(first, Monitor):
         # It may look at the champion that was, and find that what the other has begun must end first.
         then.append(first.held(life, scene))
+    if isinstance(first, GuardsLook):
+        # What they found stands, and whoever changed the champion meanwhile is not undone.
+        then += first.stops(life, scene)
     between = other.foresee(life, scene)[0]
     ends = [other.foresee(stop, scene)[0] for stop in then]
     return [*ends, first.foresee(between, scene)[0], *(stops(first, between, scene) if refused else [])]
@@ -362,7 +399,9 @@ class Look:
             return life, BadInput
         if running.rival in scene.gone:
             return life.end(TrialState.WITHDRAWN), None
-        finding = scene.finding(running)
+        if dict(life.guarded).get(running.trial_id):
+            return _takes_over(life, scene, running.rival, Change.ROLLED_BACK, TrialState.ROLLED_BACK), None
+        finding = scene.finding(running, life.held_days())
         trial = running.kind is Kind.TRIAL
         if finding is Finding.CHAMPION:
             return life.end(TrialState.REJECTED if trial else TrialState.CONFIRMED), None
@@ -378,7 +417,45 @@ class Look:
         return _takes_over(life, scene, running.rival, Change.PROMOTED, TrialState.PROMOTED), None
 
     def do(self, world: World, today: date) -> object:
-        return world.look(today, run="a-run")
+        return world.look(today, run="a-run", guards=GUARDS)
+
+
+@dataclass(frozen=True)
+class GuardsLook:
+    """Guards look at a new champion's first bookings; what they find is given, since there are too few to see it."""
+
+    calls: ClassVar[int] = 30
+    moments: ClassVar[tuple[str, ...]] = ("add_guards", "version", "unscored", "change_standing")
+    fires: bool
+
+    def foresee(self, life: Life, scene: Scene) -> Foreseen:
+        found = self._found(life)
+        running = found.running
+        if running is None or running.kind is not Kind.PROBATION or not dict(found.guarded)[running.trial_id]:
+            return found, None
+        if running.rival in scene.gone:
+            return found, None
+        return _takes_over(found, scene, running.rival, Change.ROLLED_BACK, TrialState.ROLLED_BACK), None
+
+    def _found(self, life: Life) -> Life:
+        """They look once at each new champion."""
+        running = life.running
+        if running is None or running.kind is not Kind.PROBATION or running.trial_id in dict(life.guarded):
+            return life
+        return replace(life, guarded=(*life.guarded, (running.trial_id, self.fires)))
+
+    def stops(self, life: Life, scene: Scene) -> list[Life]:
+        return [self._found(life)]
+
+    def do(self, world: World, today: date) -> object:
+        outcome = Outcome.FIRED if self.fires else Outcome.PASSED
+        findings = [GuardFinding(one, outcome, 0.5, GUARDS.rows, GUARDS.samples, 0.9, 0.8, 1.0) for one in Guard]
+        with world.store.begin() as work:
+            trial = work.open_trial()
+            if trial is not None and trial.kind is Kind.PROBATION and work.guards(trial.trial_id) is None:
+                work.add_guards(trial.trial_id, findings, today, world.clock())
+                work.commit()
+        return guard(world.house(guards=GUARDS), until=today)
 
 
 @dataclass(frozen=True)
@@ -478,15 +555,60 @@ class TakeOver:
 
 @dataclass(frozen=True)
 class Score:
-    calls: ClassVar[int] = 25
-    moments: ClassVar[tuple[str, ...]] = ("unscored", "serve")
+    calls: ClassVar[int] = 30
+    moments: ClassVar[tuple[str, ...]] = ("end_hold", "unscored", "serve")
 
     def foresee(self, life: Life, scene: Scene) -> Foreseen:
         playing = {life.champion} | ({life.running.rival} if life.running else set())
-        return life, BadInput if playing & scene.gone else None
+        return [life, *self.stops(life, scene)][-1], BadInput if playing & scene.gone else None
+
+    def stops(self, life: Life, scene: Scene) -> list[Life]:
+        """Days that were held for long are let go first, one after the other."""
+        lives = []
+        for day, on, state in life.holds:
+            if state is HoldState.HELD and (scene.today - on).days >= CHECKS.hold_days:
+                life = life.letting_go(day, HoldState.EXPIRED)
+                lives.append(life)
+        return lives
 
     def do(self, world: World, today: date) -> object:
-        return world.score(today)
+        return world.score(today, checks=CHECKS)
+
+
+@dataclass(frozen=True)
+class HoldBack:
+    """The bookings of a day fail their checks."""
+
+    calls: ClassVar[int] = 7
+    moments: ClassVar[tuple[str, ...]] = ("add_hold",)
+    day: date
+
+    def foresee(self, life: Life, scene: Scene) -> Foreseen:
+        if self.day in life.held_days():
+            return life, None
+        return replace(life, holds=(*life.holds, (self.day, scene.today, HoldState.HELD))), None
+
+    def do(self, world: World, today: date) -> object:
+        # Of each day something else, so that owners are told of each.
+        failed = Failed(f"column {self.day}", Check.MISSING, 9, 9, 0.0, 0.0)
+        return hold_._begin(world.store, Hold(self.day, today, 9, (failed,), "content"), world.clock())
+
+
+@dataclass(frozen=True)
+class Release:
+    """A person lets a day's bookings be scored as they are."""
+
+    calls: ClassVar[int] = 5
+    moments: ClassVar[tuple[str, ...]] = ("end_hold",)
+    day: date
+
+    def foresee(self, life: Life, scene: Scene) -> Foreseen:
+        if self.day not in life.held_days():
+            return life, Refused
+        return life.letting_go(self.day, HoldState.RELEASED), None
+
+    def do(self, world: World, today: date) -> object:
+        return hold_.release(world.store, self.day, reason="new prices", by="ada", clock=world.clock)
 
 
 @dataclass(frozen=True)
@@ -515,8 +637,8 @@ class Ask:
 class Monitor:
     """The monitor looks at the days until today, and sees drift."""
 
-    calls: ClassVar[int] = 20
-    moments: ClassVar[tuple[str, ...]] = ("report_exists", "add_decision")
+    calls: ClassVar[int] = 30
+    moments: ClassVar[tuple[str, ...]] = ("report_exists", "hold_requests", "add_decision")
 
     def foresee(self, life: Life, scene: Scene) -> Foreseen:
         window = (life.champion, scene.today)

@@ -128,6 +128,16 @@ def test_what_is_delivered_anew_and_passes_is_scored_from_what_was_known_at_book
     pd.testing.assert_series_equal(late, timely)
 
 
+def test_a_break_that_comes_again_after_it_was_mended_is_told_again(feed: World) -> None:
+    world, again = feed, TODAY + DAY
+    mended = broken(world)
+    assert [hold.day for hold in world.score(TODAY, checks=POLICY).held] == [BROKEN]
+    deliver(world, mended)
+    broken(world, again)
+    assert [hold.day for hold in world.score(again + DAY, checks=POLICY).held] == [again]
+    assert [message.payload["day"] for message in told(world)] == [str(BROKEN), str(again)]
+
+
 def test_a_person_lets_a_day_go_on_the_record_and_for_good(feed: World) -> None:
     world = feed
     broken(world)

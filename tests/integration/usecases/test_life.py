@@ -32,12 +32,15 @@ from foresight import (
     Answer,
     Ask,
     Broken,
+    GuardsLook,
+    HoldBack,
     Life,
     Look,
     Monitor,
     Pause,
     Promote,
     Reconcile,
+    Release,
     Retrain,
     RollBack,
     Scene,
@@ -56,11 +59,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from world import NOW, Clock, Crossing, CutOff, PowerCut, Snapshot, Table, World, registry
 
+from cancellations.domain.checks import HoldState
 from cancellations.domain.comparison import Arm, arm
 from cancellations.domain.events import (
     ApprovalNeeded,
     ChallengerRegistered,
     ChampionChanged,
+    DataBroken,
     DriftDetected,
     Fact,
     RetrainFailed,
@@ -69,6 +74,7 @@ from cancellations.domain.events import (
     TrialEnded,
 )
 from cancellations.domain.features import FEATURES
+from cancellations.domain.guards import BY_GUARD
 from cancellations.domain.promotion import (
     TRANSITIONS,
     Change,
@@ -158,7 +164,7 @@ MOMENTS = st.integers(0, 4)
 OTHERS = st.one_of(
     st.builds(Promote, VERSIONS),
     st.builds(RollBack, st.none()),
-    st.sampled_from([Look(), Withdraw(), Acknowledge(), Score()]),
+    st.sampled_from([Look(), Withdraw(), Acknowledge(), Score(), GuardsLook(True)]),
 )
 TROUBLES = st.one_of(
     st.none(),
@@ -263,6 +269,8 @@ class Stories(RuleBasedStateMachine):
         self.place = {str(name): n for n, name in enumerate(stage.rows["reservation_id"])}
         self.before: tuple[Standing, VersionRecord] | None = None
         self.acknowledged_at = 0  # epoch
+        self.judged: dict[date, HoldState] = {}  # days that are held no more
+        self.guarded: dict[str, bool] = {}
 
     def teardown(self) -> None:
         self.world.store.close()
@@ -316,6 +324,24 @@ class Stories(RuleBasedStateMachine):
             self.scene.gone.add(gone)
         self._check()
 
+    # --- days that are held back ---
+
+    @rule(days=st.sampled_from([1, 2, 7]), trouble=st.one_of(st.none(), st.builds(Killed, THROUGH)))
+    def the_last_days_bookings_fail_their_checks(self, days: int, trouble: Trouble | None) -> None:
+        """Before anybody has scored them."""
+        before = self.scene.today
+        self._pass(days, "told")
+        made = self.stage.rows["booked_on"]
+        made = made[(made > pd.Timestamp(before)) & (made <= pd.Timestamp(self.scene.today))]
+        if len(made):
+            self._act(HoldBack(made.max().date()), trouble)
+
+    @precondition(lambda self: self.life.holds)
+    @rule(which=st.integers(0, 3), trouble=TROUBLES)
+    def a_person_releases_a_day(self, which: int, trouble: Trouble | None) -> None:
+        days = sorted(self.life.held_days()) or [day for day, *_ in self.life.holds]
+        self._act(Release(days[which % len(days)]), trouble)
+
     # --- requests ---
 
     @rule(automatic=st.booleans(), trouble=TROUBLES)
@@ -362,6 +388,11 @@ class Stories(RuleBasedStateMachine):
     @rule(trouble=TROUBLES)
     def somebody_looks(self, trouble: Trouble | None) -> None:
         self._act(Look(), trouble)
+
+    @precondition(lambda self: self.life.running is not None and self.life.running.kind is Kind.PROBATION)
+    @rule(fires=st.booleans(), trouble=TROUBLES)
+    def guards_look_at_a_new_champion(self, fires: bool, trouble: Trouble | None) -> None:
+        self._act(GuardsLook(fires), trouble)
 
     @precondition(lambda self: self._awaiting())
     @rule(approve=st.booleans(), trouble=TROUBLES)
@@ -551,7 +582,10 @@ class Stories(RuleBasedStateMachine):
 
     def _everything(self) -> list[list[tuple[Any, ...]]]:
         """All that an act may leave, but scores, versions taken into the ledger, and loads."""
-        tables = ("standing", "ledger", "trials", "requests", "switches", "messages", "arms", "servings", "decisions")
+        tables = (
+            *("standing", "ledger", "trials", "requests", "switches", "messages", "arms", "servings", "decisions"),
+            *("guards", "holds"),
+        )
         return [[tuple(row) for row in read(self.store_path, f"SELECT * FROM {name}")] for name in tables]
 
     # --- checking ---
@@ -562,6 +596,8 @@ class Stories(RuleBasedStateMachine):
         self._check_ledger()
         self._check_trials()
         self._check_scores()
+        self._check_holds()
+        self._check_guards()
         self._check_outbox()
         self._check_aliases()
 
@@ -632,6 +668,28 @@ class Stories(RuleBasedStateMachine):
             assert arms[trial_id, reservation_id] == arm(trial_id, reservation_id, share).value
         self.arms = arms
 
+    def _check_holds(self) -> None:
+        """Nothing made on a day that is held has a score; a day that was let go stays so."""
+        held = self.life.held_days()
+        assert len(held) == sum(state is HoldState.HELD for *_, state in self.life.holds)
+        ids = set(self.stage.rows.loc[self.scene.made_on(held), "reservation_id"])
+        scored = {reservation_id for reservation_id, _ in self.predictions}
+        assert not ids & scored, f"{held} are held, and scored all the same"
+        judged = {day: state for day, _, state in self.life.holds if state is not HoldState.HELD}
+        assert self.judged.items() <= judged.items()
+        self.judged = judged
+
+    def _check_guards(self) -> None:
+        """What guards found stands for ever, and one rollback at most comes of it."""
+        by_guard = [row for row in self.world.ledger() if row.by == BY_GUARD]
+        assert len({row.trial_id for row in by_guard}) == len(by_guard)
+        fired = {trial_id for trial_id, fires in self.life.guarded if fires}
+        for row in by_guard:
+            assert row.change is Change.ROLLED_BACK and row.trial_id in fired
+            assert self.trials[str(row.trial_id)].state is TrialState.ROLLED_BACK
+        assert self.guarded.items() <= dict(self.life.guarded).items()
+        self.guarded = dict(self.life.guarded)
+
     def _check_outbox(self) -> None:
         """A message for each fact and channel, and a fact for each message."""
         written: dict[str, list[dict[str, Any]]] = {}
@@ -659,6 +717,7 @@ class Stories(RuleBasedStateMachine):
         ended = [t for t in self.trials.values() if t.state.final and not _told_by_its_champion(t)]
         for name in ("trial_id", "kind", "state", "champion"):
             assert told_of(TrialEnded, name) == [getattr(trial, name) for trial in ended]
+        assert told_of(DataBroken, "day") == [str(day) for day, *_ in self.life.holds]
         asked = [t.trial_id for t in self.trials.values() if t.asked_until is not None]
         assert told_of(ApprovalNeeded, "trial_id") == asked
 
@@ -687,9 +746,11 @@ class Stories(RuleBasedStateMachine):
             self._check_served(before.champion != self.life.champion)
 
     def _check_served(self, changed: bool) -> None:
-        """Each open booking is served the champion's score, or its arm's, as soon as there is one."""
+        """Each open booking is served the champion's score, or its arm's, as soon as there is one: also the bookings
+        that had theirs before a day was held back."""
         rows, today, running = self.stage.rows, pd.Timestamp(self.scene.today), self.life.running
         ended = ~self.scene.untold() & (rows["known_on"] <= today)
+        held = set(rows.loc[self.scene.made_on(self.life.held_days()), "reservation_id"])
         open_ = rows[(rows["booked_on"] <= today) & (rows["arrival_on"] >= today) & ~ended]["reservation_id"]
         wanted = {}
         for reservation_id in open_:
@@ -697,8 +758,8 @@ class Stories(RuleBasedStateMachine):
             if running is not None and running.kind is Kind.TRIAL:
                 rival = self.arms.get((running.trial_id, reservation_id)) == Arm.RIVAL.value
                 version = running.rival if rival and (reservation_id, running.rival) in self.predictions else version
-            # A new champion has scored all of them before it took over.
-            if changed or (reservation_id, version) in self.predictions:
+            # A new champion has scored all of them before it took over, but those that nobody may.
+            if (changed and reservation_id not in held) or (reservation_id, version) in self.predictions:
                 wanted[reservation_id] = (version, self.predictions.get((reservation_id, version)))
         served = self.world.served(self.scene.today)
         found = {str(i): (r["model_version"], r["probability"]) for i, r in served.iterrows()}

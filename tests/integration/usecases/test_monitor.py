@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -147,6 +148,63 @@ def test_two_monitors_at_once_decide_a_window_once(serving: World) -> None:
         taken = list(pool.map(look, range(2)))
     assert sorted(taken) == [0, 1]
     assert len(decisions(serving)) == len(requests(serving)) == 1
+    assert len(messages(serving)) == 2
+
+
+@dataclass(frozen=True)
+class Slow(Given):
+    """Its page takes a while, in which something else happens."""
+
+    meanwhile: Callable[[], object] = int
+
+    def save_html(self, path: Path) -> Path | None:
+        self.meanwhile()
+        return super().save_html(path)
+
+
+@dataclass
+class SlowMonitor(GivenMonitor):
+    meanwhile: Callable[[], object] = int
+
+    def measure(self, observation: Observation) -> Given:
+        return Slow(super().measure(observation).report, meanwhile=self.meanwhile)
+
+
+def test_of_two_monitors_that_confirm_drift_in_different_windows_one_asks_for_a_retrain(serving: World) -> None:
+    def another_looks() -> None:
+        if not requests(serving):
+            serving.monitor(GivenMonitor([W1]), until=W1, after=FIRST, policy=AT_ONCE)
+
+    late = serving.monitor(SlowMonitor([W2], meanwhile=another_looks), until=W2, after=W1, policy=AT_ONCE)
+    [request] = requests(serving)
+    assert request.as_of == W1
+    # It weighs anew what it knows now.
+    [held] = late.decisions
+    assert held.decision.action is Action.HOLD
+    assert held.decision.reasons[-1] == f"held: request {request.request_id} has not ended"
+    assert [m.payload["request_id"] for m in messages(serving)] == [request.request_id] * 2
+
+
+def test_monitors_of_many_windows_at_once_ask_for_one_retrain(serving: World) -> None:
+    ends = [W1, W2, W3, W4]
+    barrier = Barrier(len(ends))
+
+    def look(end: date) -> Action:
+        # All have read what was asked for before, and decided to act.
+        first = [True]
+
+        def come() -> None:
+            if first.pop():
+                barrier.wait()
+            first.append(False)
+
+        watch = SlowMonitor([end], meanwhile=come)
+        return serving.monitor(watch, until=end, after=end - WEEK, policy=AT_ONCE).decisions[0].decision.action
+
+    with ThreadPoolExecutor(len(ends)) as pool:
+        actions = list(pool.map(look, ends))
+    assert sorted(actions) == [*[Action.HOLD] * 3, Action.RETRAIN_DRIFT]
+    assert len(requests(serving)) == 1
     assert len(messages(serving)) == 2
 
 
