@@ -136,7 +136,7 @@ class MlflowRegistry:
 
     `restore` wraps a loaded pipeline; `trusted` are the types that an artifact may hold beyond
     those that skops trusts; `artifact_root` is where a local store keeps files (a server decides
-    itself); `ui` the address people open.
+    itself); `ui` the address people open; `login` user and password of a server that wants them.
     """
 
     def __init__(
@@ -148,7 +148,11 @@ class MlflowRegistry:
         ui: str,
         restore: Callable[[Any], Classifier],
         trusted: Sequence[str],
+        login: tuple[str, str] | None = None,
     ) -> None:
+        if login is not None:
+            # The only way by which MLflow's client takes them; as little of one store as the address below.
+            os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = login
         self._name = name
         self._artifact_root = artifact_root
         self._ui = ui.rstrip("/")
@@ -467,6 +471,18 @@ class MlflowRegistry:
             if page is None:
                 return None
             return Path(self._client.download_artifacts(run_id, page, folder)).read_bytes()
+
+    def drop_report(self, version: str, report_id: str, *, dry_run: bool = False) -> bool:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        place = f"reports/{report_id}"
+        with self._reach(f"taking away {place}"):
+            run = self._run_of(self._client.get_model_version(self._name, version)).info
+            if not self._client.list_artifacts(run.run_id, place):
+                return False
+            if not dry_run:
+                get_artifact_repository(run.artifact_uri).delete_artifacts(place)
+            return True
 
     def version_address(self, version: str) -> str | None:
         return f"{self._ui}/#/models/{self._name}/versions/{version}" if self._ui else None
