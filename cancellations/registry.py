@@ -58,6 +58,10 @@ ESTIMATORS = Path(__file__).with_name("estimators.py")
 # Pinned with the model: what its pipeline needs to be loaded and to answer.
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")
 
+# A version's description in MLflow; PostgreSQL refuses a longer one, SQLite takes any.
+LONGEST_DESCRIPTION = 5_000
+_MORE = "\n\nThe rest of this card is in `model_card.md` of the version's run.\n"
+
 # Loads take turns: a model's arrays are read by way of `ast`, which before Python 3.11.8 fails now and
 # then when two threads use it at once (github.com/python/cpython/issues/106905).
 _turn = threading.Lock()
@@ -103,6 +107,14 @@ def code_version() -> str:
     for path in sorted(package.rglob("*.py")):
         source.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return f"{__version__}+{source.hexdigest()[:12]}"
+
+
+def shortened(card: str) -> str:
+    """A card as a version's description: whole, or as many of its sections as fit, and where the rest is."""
+    if len(card) <= LONGEST_DESCRIPTION:
+        return card
+    head = card[: LONGEST_DESCRIPTION - len(_MORE)]
+    return head[: max(head.rfind("\n## "), 0) or len(head)].rstrip() + _MORE
 
 
 def _run_name(candidate: Candidate) -> str:
@@ -291,7 +303,7 @@ class MlflowRegistry:
                 run_id=run.info.run_id,
                 model_id=info.model_id,
                 tags=tags,
-                description=card or self._describe(candidate),
+                description=shortened(card or self._describe(candidate)),
             )
 
     def _log_contest(self, contest: Sequence[Contestant]) -> None:
