@@ -81,7 +81,9 @@ from cancellations.usecases import promote as promote_
 from cancellations.usecases import quarantine as quarantine_
 from cancellations.usecases import recalibrate as recalibrate_
 from cancellations.usecases import reconcile as reconcile_
+from cancellations.usecases import release as release_
 from cancellations.usecases import reproduce as reproduce_
+from cancellations.usecases import retain as retain_
 from cancellations.usecases import retrain as retrain_
 from cancellations.usecases import score as score_
 from cancellations.usecases import serve as serve_
@@ -120,6 +122,7 @@ def registry(settings: Settings) -> MlflowRegistry:
         ui=settings.mlflow_ui,
         restore=Model,
         trusted=TRUSTED_TYPES,
+        login=settings.mlflow_login,
     )
 
 
@@ -432,6 +435,31 @@ class App:
             say=say,
         )
 
+    def release_version(
+        self,
+        *,
+        as_of: date,
+        approval: str | None = None,
+        anyway: bool = False,
+        by: str,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> release_.Released:
+        """Makes a version of the present code and recipes, where there is none; `approval` promotes it."""
+
+        def train(reason: str, day: date) -> RetrainRequest:
+            done = self.retrain(self.request_training(day, reason).request_id, say=say)
+            self.score_challenger(done)
+            return done
+
+        means = release_.Means(
+            store=self.store,
+            registry=self.registry,
+            policy=self.training_policy,
+            train=train,
+            promote=lambda version, reason, day: self.promote(version, reason=reason, by=by, as_of=day),
+        )
+        return release_.release(means, as_of=as_of, approval=approval, anyway=anyway)
+
     def deliver(self) -> deliver_.Delivered:
         return deliver_.deliver(
             self.store,
@@ -457,6 +485,21 @@ class App:
             environment=self.settings.environment,
             owner=owner(),
             clock=clock,
+        )
+
+    def retain(self, as_of: date, *, dry_run: bool = False) -> retain_.Retained:
+        """Takes away what is older than the settings keep; with `dry_run` it counts."""
+        home = self.settings.home
+        return retain_.retain(
+            self.store,
+            self.registry,
+            retain_.Folders(outlooks=home / "outlook", mails=home / "outbox"),
+            self.settings.retention.policy,
+            self.settings.labels,
+            as_of=as_of,
+            clock=clock,
+            chunk_rows=self.settings.chunk_rows,
+            dry_run=dry_run,
         )
 
     def run_address(self, run: str) -> str | None:

@@ -58,6 +58,10 @@ ESTIMATORS = Path(__file__).with_name("estimators.py")
 # Pinned with the model: what its pipeline needs to be loaded and to answer.
 REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy", "scipy")
 
+# A version's description in MLflow; PostgreSQL refuses a longer one, SQLite takes any.
+LONGEST_DESCRIPTION = 5_000
+_MORE = "\n\nThe rest of this card is in `model_card.md` of the version's run.\n"
+
 # Loads take turns: a model's arrays are read by way of `ast`, which before Python 3.11.8 fails now and
 # then when two threads use it at once (github.com/python/cpython/issues/106905).
 _turn = threading.Lock()
@@ -105,6 +109,14 @@ def code_version() -> str:
     return f"{__version__}+{source.hexdigest()[:12]}"
 
 
+def shortened(card: str) -> str:
+    """A card as a version's description: whole, or as many of its sections as fit, and where the rest is."""
+    if len(card) <= LONGEST_DESCRIPTION:
+        return card
+    head = card[: LONGEST_DESCRIPTION - len(_MORE)]
+    return head[: max(head.rfind("\n## "), 0) or len(head)].rstrip() + _MORE
+
+
 def _run_name(candidate: Candidate) -> str:
     """What is said of the run; a recalibration's request says it already."""
     recalibrates = "recalibrates" in candidate.tags
@@ -136,7 +148,7 @@ class MlflowRegistry:
 
     `restore` wraps a loaded pipeline; `trusted` are the types that an artifact may hold beyond
     those that skops trusts; `artifact_root` is where a local store keeps files (a server decides
-    itself); `ui` the address people open.
+    itself); `ui` the address people open; `login` user and password of a server that wants them.
     """
 
     def __init__(
@@ -148,7 +160,11 @@ class MlflowRegistry:
         ui: str,
         restore: Callable[[Any], Classifier],
         trusted: Sequence[str],
+        login: tuple[str, str] | None = None,
     ) -> None:
+        if login is not None:
+            # The only way by which MLflow's client takes them; as little of one store as the address below.
+            os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = login
         self._name = name
         self._artifact_root = artifact_root
         self._ui = ui.rstrip("/")
@@ -287,7 +303,7 @@ class MlflowRegistry:
                 run_id=run.info.run_id,
                 model_id=info.model_id,
                 tags=tags,
-                description=card or self._describe(candidate),
+                description=shortened(card or self._describe(candidate)),
             )
 
     def _log_contest(self, contest: Sequence[Contestant]) -> None:
@@ -467,6 +483,18 @@ class MlflowRegistry:
             if page is None:
                 return None
             return Path(self._client.download_artifacts(run_id, page, folder)).read_bytes()
+
+    def drop_report(self, version: str, report_id: str, *, dry_run: bool = False) -> bool:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        place = f"reports/{report_id}"
+        with self._reach(f"taking away {place}"):
+            run = self._run_of(self._client.get_model_version(self._name, version)).info
+            if not self._client.list_artifacts(run.run_id, place):
+                return False
+            if not dry_run:
+                get_artifact_repository(run.artifact_uri).delete_artifacts(place)
+            return True
 
     def version_address(self, version: str) -> str | None:
         return f"{self._ui}/#/models/{self._name}/versions/{version}" if self._ui else None

@@ -1,18 +1,27 @@
 """Settings, from the environment (`CANCELLATIONS_…`) or `.env` files; every knob in one place.
 
-Nested settings use two underscores: `CANCELLATIONS_MAIL__OWNERS='["owner@example.org"]'`.
+Nested settings use two underscores: `CANCELLATIONS_MAIL__OWNERS='["owner@example.org"]'`. A secret may lie in a
+file of its own: `CANCELLATIONS_MAIL__PASSWORD_FILE=/run/secrets/smtp_password`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from cancellations.domain.aliases import AliasPolicy
 from cancellations.domain.calibration import CalibrationPolicy
@@ -28,11 +37,16 @@ from cancellations.domain.promotion import TrialPolicy
 from cancellations.domain.recalibration import RecalibrationPolicy, ShiftPolicy
 from cancellations.domain.recipes import DEFAULT_RECIPE, Recipe, choose, cookbook
 from cancellations.domain.reference import Design, ReferencePolicy
+from cancellations.domain.retention import RetentionPolicy
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 
 MODEL = "cancellations"
 NEVER = "never"
+
+# What `NAME_FILE` may be set for, the path of a file that holds it: an environment is easily shown, by `docker inspect`
+# or a crash report.
+SECRETS = ("database_url", "database_password", "mlflow_password", "mail__password", "api__token")
 
 
 class Mail(BaseModel):
@@ -249,6 +263,25 @@ class Outlook(BaseModel):
     readers: list[str] = Field([], description="who gets the morning mail; empty: files only")
 
 
+class Retention(BaseModel):
+    """How long by-products are kept; `docs/deploying.md` says what is never taken away. Empty: for ever."""
+
+    # At least as long as a trial and the probation behind it may take.
+    score_days: int | None = Field(
+        None, ge=120, description="scores by versions that serve no more, from the booking's maturity date on"
+    )
+    report_days: int | None = Field(
+        None, ge=30, description="pages of windows in MLflow, from the window's end on, and folders of morning outlooks"
+    )
+    mail_days: int | None = Field(
+        None, ge=30, description="mails that have left, in the store and in the home's outbox"
+    )
+
+    @property
+    def policy(self) -> RetentionPolicy:
+        return RetentionPolicy(**self.model_dump())
+
+
 # Fewer characters can be guessed.
 SHORTEST_TOKEN = 16
 
@@ -288,14 +321,48 @@ class Api(BaseModel):
         return token
 
 
+def _from_files(found: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """Variables with the secrets whose files they name; one that is set itself wins, an empty file sets nothing."""
+    read = dict(found)
+    for secret in SECRETS:
+        name = f"cancellations_{secret}"
+        path = found.get(f"{name}_file")
+        if not path or found.get(name):
+            continue
+        try:
+            content = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"{name.upper()}_FILE {path} cannot be read: {error}. Correct the path, or its rights."
+            ) from error
+        if content:
+            read[name] = content
+    return read
+
+
+class _Environment(EnvSettingsSource):
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return _from_files(super()._load_env_vars())
+
+
+class _DotEnv(DotEnvSettingsSource):
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return _from_files(super()._load_env_vars())
+
+
 class Settings(BaseSettings):
     """All settings. Addresses left empty are derived from `home`."""
 
     model_config = SettingsConfigDict(env_prefix="CANCELLATIONS_", env_nested_delimiter="__", extra="ignore")
 
     home: Path = Field(Path(".cancellations"), description="folder of databases, artifacts, mails, logs")
-    database_url: str = Field("", description="SQLAlchemy URL of our store; empty = SQLite in home")
-    mlflow_tracking_uri: str = Field("", description="MLflow store; empty = SQLite in home")
+    database_url: str = Field("", description="SQLAlchemy URL of our store; empty = SQLite in home", repr=False)
+    database_password: str | None = Field(
+        None, description="its password, where the URL names a user and none", repr=False
+    )
+    mlflow_tracking_uri: str = Field("", description="MLflow store; empty = SQLite in home", repr=False)
+    mlflow_user: str = Field("", description="login of an MLflow server that wants one")
+    mlflow_password: str | None = Field(None, description="its password", repr=False)
     mlflow_artifacts: str = Field("", description="artifact folder of a local MLflow store; empty = in home")
     mlflow_ui: str = Field("", description="address of the MLflow UI for links in mails and artifacts")
     prefect_ui: str = Field("", description="address of the Prefect UI for links")
@@ -327,6 +394,7 @@ class Settings(BaseSettings):
     recalibration: Recalibration = Recalibration()
     outlook: Outlook = Outlook()
     scoring: Scoring = Scoring()
+    retention: Retention = Retention()
     api: Api = Api()
     public_data: PublicData = PublicData()
 
@@ -337,6 +405,18 @@ class Settings(BaseSettings):
     booked_until: date | None = Field(None, description="later bookings are set aside when a file is read")
     chunk_rows: int = Field(50_000, ge=1, description="rows scored in one transaction")
     message_attempts: int = Field(12, description="before a message is declared dead; with backoff some two days")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        return init_settings, _Environment(settings_cls), _DotEnv(settings_cls, dotenv_settings.env_file)
 
     @model_validator(mode="after")
     def _recipes_are_there(self) -> Self:
@@ -355,11 +435,22 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.home.absolute() / 'cancellations.db'}"
+        if not self.database_url:
+            return f"sqlite:///{self.home.absolute() / 'cancellations.db'}"
+        scheme, slashes, rest = self.database_url.partition("://")
+        user, at, place = rest.partition("@")
+        if not self.database_password or not at or ":" in user:
+            return self.database_url
+        return f"{scheme}{slashes}{user}:{quote(self.database_password, safe='')}@{place}"
 
     @property
     def tracking_uri(self) -> str:
         return self.mlflow_tracking_uri or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+
+    @property
+    def mlflow_login(self) -> tuple[str, str] | None:
+        """User and password of an MLflow server; None where it wants none."""
+        return (self.mlflow_user, self.mlflow_password) if self.mlflow_user and self.mlflow_password else None
 
     @property
     def artifact_root(self) -> str | None:

@@ -21,6 +21,7 @@ from deployments.commands import (
     mailing,
     mapping,
     quarantine,
+    releasing,
     replaying,
     reporting,
     running,
@@ -69,8 +70,10 @@ PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
         loop.monitor,
         loop.retrain,
         champion.trial,
+        releasing.release,
         loop.digest,
     ),
+    "Look after it": (database.backup, database.restore, database.retain),
     "Look back": (reporting.report, replaying.replay),
     "Ask": (asking.status, asking.history, asking.explain, versions.reproduce, versions.compare),
     "Decide": (

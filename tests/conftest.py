@@ -115,6 +115,17 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield _address(server, name)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def another_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of a second database, which is not there yet or has nothing in it."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'another' / STORE}"
+        return
+    server: URL = request.getfixturevalue("postgres")
+    with _database(server) as name:
+        yield _address(server, name)
+
+
 @pytest.fixture
 def store(store_url: str) -> Iterator[SqlStore]:
     """An open store with the present schema and nothing in it."""

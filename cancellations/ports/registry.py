@@ -189,6 +189,10 @@ class Registry(Protocol):
         """Keeps files beside the version under `reports/<report_id>/`."""
         ...
 
+    def drop_report(self, version: str, report_id: str, *, dry_run: bool = False) -> bool:
+        """Takes the files away that `log_report` kept, but for `dry_run`; whether there were any."""
+        ...
+
     def log_comparison(self, version: str, name: str, files: Sequence[Path]) -> None:
         """Keeps files beside the version under `comparisons/<name>/`, in place of those of the same name."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -676,6 +676,27 @@ class UnitOfWork(Protocol):
 
     def mark_failed(self, message_id: str, error: str, retry_at: datetime | None) -> None:
         """Counts an attempt; `retry_at=None` declares the message dead."""
+        ...
+
+    # retention
+    def retired_scores(self, serving: Collection[str], ending: Ending) -> int:
+        """Predictions by versions other than these of the bookings that end so."""
+        ...
+
+    def drop_scores(self, serving: Collection[str], ending: Ending, limit: int) -> int:
+        """Takes away so many of them at most, and what was served of them; returns how many."""
+        ...
+
+    def old_mails(self, before: datetime) -> int:
+        """Mails that were written before, wait for nothing, and that no digest to come looks at."""
+        ...
+
+    def drop_mails(self, before: datetime) -> int:
+        """Takes them away; returns how many."""
+        ...
+
+    def reports_until(self, window_end: date) -> list[tuple[str, str]]:
+        """Champion and report id of the windows that ended by then, oldest first."""
         ...
 
     # switches

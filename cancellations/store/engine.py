@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,9 @@ def parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
+        shown = re.sub(r"//[^/@]*@", "//…@", url)  # never a password
         raise BadInput(
-            f"{url!r} is no database address. Use sqlite:////absolute/path/cancellations.db"
+            f"{shown!r} is no database address. Use sqlite:////absolute/path/cancellations.db"
             " or postgresql+psycopg://user:password@host/database in CANCELLATIONS_DATABASE_URL."
         ) from error
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Integer, Select, cast, delete, func, literal, or_, select, union_all
 
 from cancellations.domain.features import AGENT, ALL, COMPANY, TALLY
 from cancellations.ports import LoadState
-from cancellations.store import schema, tables
+from cancellations.store import archive, schema, tables
+from cancellations.store.archive import Archived
 from cancellations.store.bookings import Bookings
 from cancellations.store.engine import translated
 from cancellations.store.unit_of_work import SqlStore, open_store
@@ -37,6 +39,14 @@ class Database:
     def revision(self) -> tuple[str | None, str]:
         """The revision of the database, None where it has no schema, and this version's."""
         return schema.revision(self._url), schema.HEAD
+
+    def backup(self, path: Path) -> Archived:
+        """Writes the store to an archive, as it is at one moment."""
+        return archive.backup(self._url, path)
+
+    def restore(self, path: Path) -> Archived:
+        """Brings an archive into a store that holds nothing, all or nothing."""
+        return archive.restore(self._url, path)
 
     def check(self) -> list[Finding]:
         """Everything that is not as it should be; changes nothing. Contents are looked at in a right schema only."""

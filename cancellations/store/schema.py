@@ -38,20 +38,44 @@ def upgrade(url: str) -> tuple[str | None, str]:
     from alembic import command
 
     parsed = parse(url)
-    path = sqlite_file(parsed)
-    if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(
-                f"The folder {path.parent} cannot be made ({error.strerror}). Choose another home folder."
-            ) from error
-        require_writable(path)
+    prepare(parsed)
     with migrating(parsed) as connection:
         before = _current(connection)
         _require_known(before, parsed)
         command.upgrade(_config(connection), "head")
         return before, HEAD
+
+
+def prepare(url: URL) -> None:
+    """Makes the folder of a SQLite file, where it lacks; raises `BadInput` when the file cannot be written."""
+    path = sqlite_file(url)
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"The folder {path.parent} cannot be made ({error.strerror}). Choose another home folder."
+        ) from error
+    require_writable(path)
+
+
+def rebuild(connection: Connection, to: str) -> None:
+    """Gives a database of ours that holds no rows the schema of a revision, whichever it has; `migrating` connects."""
+    from alembic import command
+
+    if _current(connection) not in (None, to):
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {scores.name}")
+        metadata.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+    command.upgrade(_config(connection), to)
+
+
+def finish(connection: Connection) -> None:
+    """Goes on from there to this version's schema, with all rows."""
+    from alembic import command
+
+    command.upgrade(_config(connection), "head")
 
 
 def revision(url: str) -> str | None:
@@ -161,11 +185,17 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def _require_known(found: str | None, url: URL) -> None:
+    if found is not None:
+        require_known_revision(found, f"The store at {url.render_as_string(hide_password=True)}")
+
+
+def require_known_revision(found: str, what: str) -> None:
+    """Raises `BadInput` for a revision that this version has never heard of; `what` has it."""
     from alembic.script import ScriptDirectory
 
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found is not None and found not in known:
+    if found not in known:
         raise BadInput(
-            f"The store at {url.render_as_string(hide_password=True)} was written by a newer version of the project"
+            f"{what} was written by a newer version of the project"
             f" (schema {found}; this one knows up to {HEAD}). Install that version, or choose another home folder."
         )

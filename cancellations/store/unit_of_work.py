@@ -16,13 +16,14 @@ from cancellations.store.holds import Holds
 from cancellations.store.ledger import Leases
 from cancellations.store.loads import Loads
 from cancellations.store.outbox import Outbox
+from cancellations.store.retention import Retention
 from cancellations.store.schema import require_current
 from cancellations.store.scores import Scores
 from cancellations.store.servings import Servings
 from cancellations.store.switches import Switches
 
 
-class SqlUnitOfWork(Scores, Loads, Servings, Actions, Decisions, Holds, Aliases, Leases, Outbox, Switches):
+class SqlUnitOfWork(Scores, Loads, Servings, Actions, Decisions, Holds, Aliases, Leases, Retention, Outbox, Switches):
     """`ports.UnitOfWork` on one connection; see `transaction` for what it may rely on."""
 
 

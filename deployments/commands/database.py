@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.commands.application import known_settings
-from deployments.commands.options import DEFAULT_HOME, HomeOption, Json
+from deployments.commands.application import application, known_settings, today
+from deployments.commands.options import DEFAULT_HOME, AsOf, HomeOption, Json
 from deployments.console import Voice, print_json
 
 if TYPE_CHECKING:
@@ -89,6 +89,71 @@ def recount(home: HomeOption = DEFAULT_HOME, as_json: Json = False) -> None:
         print_json({"mended": mended})
     else:
         voice.say(f"{mended:,} tallies were wrong and are right now" if mended else "the tallies were right")
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where to; there must be no such file.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Write the whole store to one file, as it is at one moment, while everything goes on.
+
+    Any database can be restored from it, SQLite or PostgreSQL. MLflow's and Prefect's are theirs: docs/deploying.md.
+
+    Example: cancellations backup store-2016-05-02.zip --home my-hotel
+    """
+    voice = Voice()
+    with voice.working("writing the store down"):
+        made = _database(home).backup(file)
+    if as_json:
+        print_json({"file": str(file), "revision": made.revision, "made_at": made.made_at, "rows": made.rows})
+    else:
+        voice.say(f"{file}: {made.total:,} rows of {len(made.rows)} tables, schema {made.revision}")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that `backup` has written.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Bring an archive into a store that holds nothing yet, all or nothing; an older schema is brought up to date.
+
+    Afterwards `status` says whether MLflow's aliases agree with the ledger that came back.
+
+    Example: cancellations restore store-2016-05-02.zip --home my-new-hotel
+    """
+    voice = Voice()
+    with voice.working("reading the store back"):
+        found = _database(home).restore(file)
+    if as_json:
+        print_json({"file": str(file), "revision": found.revision, "made_at": found.made_at, "rows": found.rows})
+        return
+    voice.say(f"{found.total:,} rows of {len(found.rows)} tables are back, as of {found.made_at:%Y-%m-%d %H:%M} UTC")
+    voice.say("next: cancellations db check, then cancellations status")
+
+
+def retain(
+    home: HomeOption = DEFAULT_HOME,
+    as_of: AsOf = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go, and change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take away scores, reports and mails that are older than the settings keep them; by default all are kept.
+
+    Bookings, decisions, versions, trials and the ledger always stay, and so does what a running trial reads.
+
+    Example: cancellations retain --dry-run
+    """
+    app = application(home)
+    voice = Voice()
+    with voice.working("looking for what is old"):
+        found = app.retain(today(app, as_of), dry_run=dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, **vars(found)})
+        return
+    done = "would go" if dry_run else "taken away"
+    for what, count in vars(found).items():
+        voice.fact(what.replace("_", " "), "kept for ever" if count is None else f"{count:,} {done}")
 
 
 def _database(home: Path) -> Database:

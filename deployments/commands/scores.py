@@ -67,7 +67,7 @@ def show(home: HomeOption = DEFAULT_HOME, as_of: AsOf = None, out: Out = None, a
     served = _by_arrival(app.scores(on))
     voice = Voice()
     if out is not None:
-        _write(served, out)
+        app.exports.to_file(served, out)
     if as_json:
         rest = {"scores": _records(served)} if out is None else {"file": str(out)}
         print_json({"as_of": on, "open": len(served), **rest})
@@ -284,27 +284,6 @@ def _tell_scores(served: pd.DataFrame, voice: Voice) -> None:
     for row in served.head(SHOWN).itertuples():
         name = f"{one_line(row.reservation_id)}{' (held out: leave it alone)' if row.hold_out else ''}"
         voice.say(line(name, row.arrival_on, f"{row.probability:.4f}", row.version, row.arm or "–"))
-
-
-def _write(served: pd.DataFrame, path: Path) -> None:
-    """All or nothing: whoever reads the file meanwhile sees the old one, or the new one whole.
-
-    Texts are quoted and left as they are: an id is an id, also when it begins like a formula.
-    """
-    import csv
-    import os
-
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        raise BadInput(f"--out {path} is no file; name one, in a folder that exists")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        served.to_csv(part, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        part.replace(target)
-    except OSError as error:
-        raise BadInput(f"--out {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 COMMANDS = (show, export, outlook)

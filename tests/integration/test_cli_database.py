@@ -224,3 +224,47 @@ def test_a_message_that_was_given_up_is_shown_by_status(run: Run, home: Path) ->
     assert "1 messages wait, 1 given up" in shown.out
     assert "mailbox unavailable" in shown.out
     assert len(run("status", "--json").json["dead"]) == 1
+
+
+# --- one file -------------------------------------------------------------------------------------
+
+
+def test_a_store_goes_to_one_file_and_into_a_new_home(run: Run, home: Path, tmp_path: Path) -> None:
+    store = open_store(address(home))
+    with store.begin() as work:
+        work.upsert_reservations(bookings("abc"))
+        work.pause("price test", NOW)
+        work.commit()
+    store.close()
+    made = run("backup", "store.zip", "--json")
+    assert made.code == 0 and made.json["rows"]["reservations"] == 3
+    again = run("backup", "store.zip")
+    assert again.code == 1 and "is there already" in again.sentence()
+    assert run("init", "--home", str(tmp_path / "new")).code == 0
+    back = run("restore", "store.zip", "--home", str(tmp_path / "new"))
+    assert back.code == 0 and "rows of" in back.out
+    assert run("db", "check", "--home", str(tmp_path / "new")).code == 0
+    with open_store(address(tmp_path / "new")).begin() as work:
+        assert work.paused() == "price test"
+    twice = run("restore", "store.zip", "--home", str(tmp_path / "new"))
+    assert twice.code == 1 and "holds rows already" in twice.sentence()
+
+
+def test_restore_says_what_is_no_archive(run: Run, home: Path) -> None:
+    Path("notes.zip").write_text("no archive")
+    ended = run("restore", "notes.zip")
+    assert ended.code == 2 and "no whole archive" in ended.sentence()
+    missing = run("restore", "nothing.zip")
+    assert missing.code == 2 and "is not there" in missing.sentence()
+
+
+def test_retain_keeps_everything_unless_settings_say_otherwise(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = run("retain", "--json")
+    assert set(kept.json.values()) == {False, None}
+    monkeypatch.setenv("CANCELLATIONS_RETENTION__MAIL_DAYS", "30")
+    assert run("retain", "--dry-run", "--json").json["mails"] == 0
+    monkeypatch.setenv("CANCELLATIONS_RETENTION__SCORE_DAYS", "7")
+    refused = run("retain", "--dry-run")
+    assert refused.code == 2 and "CANCELLATIONS_RETENTION__SCORE_DAYS" in refused.sentence()

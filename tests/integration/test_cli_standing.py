@@ -558,7 +558,7 @@ def test_scores_are_shown_by_arrival_and_written_whole(run: Run, home: Path) -> 
     assert [path.name for path in Path().iterdir()] == ["scores.csv"]
 
 
-def test_ids_are_written_as_they_are_and_cannot_steer_a_terminal(run: Run, home: Path) -> None:
+def test_ids_cannot_steer_a_terminal_nor_run_in_a_spreadsheet(run: Run, home: Path) -> None:
     strange = '=HYPERLINK("x","y")', "0red\x1b[31m"
     app = application(home)
     with app.store.begin() as work:
@@ -571,13 +571,13 @@ def test_ids_are_written_as_they_are_and_cannot_steer_a_terminal(run: Run, home:
     assert strange[0] in shown and "0red [31m" in shown and "\x1b" not in shown
     run("scores", "--as-of", str(SECOND), "--out", "scores.csv")
     written = Path("scores.csv").read_text()
-    assert '"=HYPERLINK(""x"",""y"")",' in written and '"0red\x1b[31m",' in written
+    assert '"\'=HYPERLINK(""x"",""y"")",' in written and '"0red\x1b[31m",' in written
 
 
 def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing_behind(run: Run, home: Path) -> None:
     for out in ("gone/scores.csv", "."):
         ended = run("scores", "--as-of", str(SECOND), "--out", out)
-        assert ended.code == 2 and f"--out {out} " in ended.sentence()
+        assert ended.code == 2 and f"{out} " in ended.sentence()
     assert list(Path().iterdir()) == []
 
 

@@ -13,6 +13,7 @@ import typer
 
 from cancellations.domain.card import CardFacts, MaturedMonth, matured_months, model_card
 from cancellations.domain.evaluation import BIAS, CALIBRATION_ERROR, FIGURES, Evaluation, Interval
+from cancellations.registry import LONGEST_DESCRIPTION, shortened
 from deployments.cli import app
 
 FOUND = Evaluation(4_757, 3_686, {name: Interval(0.1 + 0.1 * i, 0.05, 0.75) for i, name in enumerate(FIGURES)})
@@ -164,3 +165,20 @@ def test_commands_of_a_card_that_stand_in_the_command_line_exist() -> None:
     known = set(typer.main.get_command(app).commands)
     assert named - known <= {"reproduce", "compare"}
     assert {"explain", "rollback"} <= named
+
+
+@pytest.mark.parametrize("sections", [1, 40])
+def test_a_card_fits_into_the_description_of_a_version_by_whole_sections(sections: int) -> None:
+    card = model_card(FACTS) + "".join(f"\n## Section {n}\n\n{'word ' * 40}\n" for n in range(sections))
+    told = shortened(card)
+    assert len(told) <= LONGEST_DESCRIPTION
+    if told != card:
+        kept = told.partition("\n\nThe rest of this card is in `model_card.md`")[0]
+        assert card.startswith(kept) and card[len(kept) :].lstrip().startswith("## ")
+        assert len(kept) > LONGEST_DESCRIPTION - 400
+    assert (told == card) == (len(card) <= LONGEST_DESCRIPTION)
+
+
+def test_a_card_of_one_endless_section_is_cut_where_the_room_ends() -> None:
+    told = shortened("x" * 9_000)
+    assert len(told) <= LONGEST_DESCRIPTION and told.startswith("x" * 4_900)
