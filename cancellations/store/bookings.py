@@ -31,7 +31,7 @@ from sqlalchemy import (
 from cancellations.domain import reservation
 from cancellations.domain.features import AGENT, ALL, BOOKS, COMPANY, KEPT, TALLY
 from cancellations.domain.labels import CANCELLED, RULED_BY, Ending
-from cancellations.domain.reservation import GROUP_SIZE, OUTCOME_NAMES
+from cancellations.domain.reservation import GROUP_SIZE, OUTCOME_NAMES, ActionTaken
 from cancellations.errors import BadInput
 from cancellations.ports import Upserted
 from cancellations.store import tables
@@ -51,7 +51,12 @@ _MOVED: tuple[Column[Any], ...] = (
 )
 
 
-def open_on(day: date) -> ColumnElement[bool]:
+def acted_by(day: date | ColumnElement[date]) -> ColumnElement[bool]:
+    """Of actions: something was done, on that day or before."""
+    return and_(tables.actions.c.action_taken != ActionTaken.NONE.value, tables.actions.c.acted_on <= day)
+
+
+def open_on(day: date | ColumnElement[date]) -> ColumnElement[bool]:
     """Of reservations: made by that day, the arrival not past, and no outcome known by then."""
     ended = select(1).where(
         tables.outcomes.c.reservation_id == tables.reservations.c.reservation_id, tables.outcomes.c.known_on <= day

@@ -13,10 +13,12 @@ import pandas as pd
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Date,
     Double,
     Integer,
     Select,
     Text,
+    and_,
     bindparam,
     func,
     literal,
@@ -31,11 +33,11 @@ from cancellations.domain.features import CORE, FEATURES
 from cancellations.domain.labels import Ending
 from cancellations.ports import Booked
 from cancellations.store import tables
-from cancellations.store.bookings import BOOKING_ORDER, Bookings
+from cancellations.store.bookings import BOOKING_ORDER, Bookings, acted_by, open_on
 from cancellations.store.bulk import raw
 from cancellations.store.extras import EXTRAS, pack, unpack
 
-IDS = "ids"
+IDS, DAY = "ids", "day"
 _BOOKING = list(tables.reservations.columns)
 _FEATURES = [*(tables.features.c[name] for name in FEATURES), tables.features.c.extras]
 
@@ -43,15 +45,27 @@ _FEATURES = [*(tables.features.c[name] for name in FEATURES), tables.features.c.
 @cache
 def _booked(*, sqlite: bool) -> Select[Any]:
     """Made once: to make it takes many times what the database does for a few ids."""
-    booking, kept = tables.reservations, tables.features
+    booking, kept, dealt = tables.reservations, tables.features, tables.hold_outs
+    day = bindparam(DAY, type_=Date())
+    acted = select(1).where(tables.actions.c.reservation_id == booking.c.reservation_id, acted_by(day))
     given: ColumnElement[bool]
     if sqlite:
         given = booking.c.reservation_id.in_(select(func.json_each(bindparam(IDS)).table_valued("value").c.value))
     else:
         given = booking.c.reservation_id == func.any(bindparam(IDS, type_=postgresql.ARRAY(Text)))
     return (
-        select(*_BOOKING, kept.c.reservation_id, *_FEATURES)
-        .select_from(booking.outerjoin(kept, kept.c.reservation_id == booking.c.reservation_id))
+        select(
+            dealt.c.held_out,
+            and_(open_on(day), ~acted.exists()),
+            *_BOOKING,
+            kept.c.reservation_id.label("kept"),
+            *_FEATURES,
+        )
+        .select_from(
+            booking.outerjoin(kept, kept.c.reservation_id == booking.c.reservation_id).outerjoin(
+                dealt, dealt.c.reservation_id == booking.c.reservation_id
+            )
+        )
         .where(given)
     )
 
@@ -79,15 +93,15 @@ class Scores(Bookings):
         names = CORE.extended(extras)
         return unpack(found, extras)[list(names.names)].astype(dict.fromkeys(names.categorical, object))
 
-    def booked(self, reservation_ids: Sequence[str]) -> dict[str, Booked]:
+    def booked(self, reservation_ids: Sequence[str], as_of: date) -> dict[str, Booked]:
         ids = json.dumps(list(reservation_ids)) if self._sqlite else list(reservation_ids)
-        rows = self._read(_booked(sqlite=self._sqlite), {IDS: ids}).all()
+        rows = self._read(_booked(sqlite=self._sqlite), {IDS: ids, DAY: as_of}).all()
         extras = self.extra_columns() if rows else ()
         found = {}
-        for row in rows:
+        for held_out, untouched, *row in rows:
             own, features = row[: len(_BOOKING)], row[len(_BOOKING) :]
             built = None if features[0] is None else _plain(_FEATURES, features[1:], extras)
-            found[own[0]] = Booked(_plain(_BOOKING, own, extras), built)
+            found[own[0]] = Booked(_plain(_BOOKING, own, extras), built, held_out, bool(untouched))
         return found
 
     def add_features(self, features: pd.DataFrame, now: datetime) -> int:

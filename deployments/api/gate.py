@@ -28,6 +28,8 @@ from deployments.api.problems import failure as failed
 OPEN = ("/health", "/ready")
 PATHS = (*OPEN, "/predict", "/model", "/metrics", "/openapi.json")
 REQUEST_ID = "x-request-id"
+# In a scope's state: how many connections are open, this one among them (`server.Protocol`).
+CONNECTIONS = "connections"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Callers whose pace is remembered.
 MOST_CALLERS = 10_000
@@ -72,6 +74,11 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def _shown(token: str) -> bytes:
+    """The same of a token out of a header, whose bytes are read as latin-1."""
+    return hashlib.sha256(token.encode("latin-1")).digest()
+
+
 @dataclass
 class _Pace:
     """A bucket that fills by the second; each request takes one from it."""
@@ -112,9 +119,18 @@ class Gate:
         caller, failure = "", None
         self._under_way += 1
         try:
-            caller = self._caller(scope, headers)
+            address = str((scope.get("client") or ("",))[0])
+            try:
+                caller = self._caller(scope, headers)
+            except Problem:
+                self._keep_pace(address)
+                raise
             state["known"] = bool(caller) or not self._tokens
-            self._keep_pace(caller or str((scope.get("client") or ("",))[0]))
+            self._keep_pace(caller or address)
+            if state.get(CONNECTIONS, 0) > self._api.connections:
+                crowded = busy(f"{self._api.connections} connections are open")
+                crowded.headers["Connection"] = "close"
+                raise crowded
             if self._under_way > self._api.requests and scope["path"] not in OPEN:
                 raise busy(f"{self._api.requests} requests are under way")
             body = await self._body(scope, headers, receive)
@@ -157,7 +173,7 @@ class Gate:
             return ""
         shown = headers.get(b"authorization", "")
         kind, _, token = shown.partition(" ")
-        digest = _digest(token.strip())
+        digest = _shown(token.strip())
         # All of them, whichever it is: the time that it takes tells nothing.
         known = [name for own, name in self._tokens.items() if hmac.compare_digest(own, digest)]
         if kind.lower() == "bearer" and known:
@@ -189,7 +205,7 @@ class Gate:
         if scope["method"] in ("GET", "HEAD"):
             return b""
         length = headers.get(b"content-length", "")
-        if length.isdigit() and int(length) > self._longest:
+        if length.isascii() and length.isdigit() and int(length) > self._longest:
             raise self._too_long()
         parts: list[bytes] = []
         size = 0

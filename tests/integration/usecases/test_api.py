@@ -30,8 +30,10 @@ from cancellations.errors import BadInput
 from cancellations.settings import Api as ApiSettings
 from deployments.api.app import Api
 from deployments.api.gate import tokens_of
+from deployments.api.reference import reference
 from deployments.api.reservations import EXAMPLE
 
+PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 TOKEN, OTHER = "a-token-of-the-test-suite", "another-token-for-the-pms"
 # Whatever is waited for comes within a second or two; a busy machine takes longer.
 PATIENCE = 60.0
@@ -89,6 +91,7 @@ def test_one_and_many_are_answered_with_reasons_on_request_and_recorded_when_it_
             "reservation_id": reservation_id,
             "version": "1",
             "arm": None,
+            "hold_out": False,
             "stored": False,
             "recorded": True,
         }
@@ -385,6 +388,21 @@ def test_whatever_its_description_allows_is_answered_as_described(trained: World
 
         ask()
         assert {("POST /predict", 422), ("GET /model", 200)} <= seen
+
+
+def test_its_examples_are_true_and_its_page_is_what_it_says_of_itself(trained: World) -> None:
+    with served(trained) as client:
+        described = client.get("/openapi.json").json()
+        predict = described["paths"]["/predict"]["post"]
+        for example in predict["requestBody"]["content"]["application/json"]["examples"].values():
+            answer = client.post("/predict", json=example["value"])
+            assert answer.status_code == 200, answer.text
+        told = predict["responses"]["200"]["content"]["application/json"]["example"]
+        for one in (told, answer.json()):
+            assert set(one) == {"request_id", "predictions"}
+        [example], [given] = told["predictions"], answer.json()["predictions"]
+        assert set(example) == set(given) and set(example["reasons"][0]) == set(given["reasons"][0])
+    assert PAGE.read_text() == reference(described), "write it anew: deployments/api/reference.py says how"
 
 
 def test_who_asks_too_fast_is_slowed_and_others_are_not(trained: World, tmp_path: Path) -> None:
