@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model, with_config
 from typing_extensions import TypedDict
 
 from cancellations.domain.lookup import Booking
@@ -66,10 +66,9 @@ class Reader:
         self._missing = {c.name: math.nan if c.kind in ("count", "number") else None for c in self.columns}
         # Dictionaries as they are read: an object of each reservation would be made to be taken apart again.
         fields = {column.name: _field(column) for column in self.columns}
-        reservation: Any = TypedDict("Reservation", fields)  # type: ignore[misc]
-        reservation.__pydantic_config__ = ConfigDict(
-            strict=True, extra="forbid", json_schema_extra={"examples": [EXAMPLE]}
-        )
+        form = ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+        made: Any = TypedDict  # for type checkers it has to be written out
+        reservation: Any = with_config(form)(made("Reservation", fields))
         self.model: type[BaseModel] = create_model(
             "Asking",
             __config__=ConfigDict(
