@@ -225,9 +225,9 @@ class UnitOfWork(Protocol):
         """
         ...
 
-    def add_reservations(self, reservations: pd.DataFrame) -> int:
-        """Writes rows as `upsert_reservations` takes them whose id is new; what is there stays as it is. Returns
-        how many were new."""
+    def add_booked(self, bookings: Sequence[Mapping[str, Any]]) -> int:
+        """Writes bookings in the form of `Booked.reservation` whose id is new and comes once; what is there stays as
+        it is. Returns how many were new."""
         ...
 
     def booked(self, reservation_ids: Sequence[str], as_of: date) -> dict[str, Booked]:
@@ -355,6 +355,10 @@ class UnitOfWork(Protocol):
     def add_features(self, features: pd.DataFrame, now: datetime) -> int:
         """Stores features, declared columns among them, by their index, the reservation_id; what is stored
         already stays. Returns how many were new."""
+        ...
+
+    def add_built(self, features: Mapping[str, Mapping[str, Any]], now: datetime) -> int:
+        """The same of features in the form of `Booked.features`, by reservation_id."""
         ...
 
     def unscored_days(

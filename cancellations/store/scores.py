@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Double,
     Integer,
     Select,
+    Table,
     Text,
     and_,
     bindparam,
@@ -35,11 +37,13 @@ from cancellations.ports import Booked
 from cancellations.store import tables
 from cancellations.store.bookings import BOOKING_ORDER, Bookings, acted_by, open_on
 from cancellations.store.bulk import raw
-from cancellations.store.extras import EXTRAS, pack, unpack
+from cancellations.store.extras import EXTRAS, pack, packed, unpack
 
 IDS, DAY = "ids", "day"
 _BOOKING = list(tables.reservations.columns)
 _FEATURES = [*(tables.features.c[name] for name in FEATURES), tables.features.c.extras]
+_told = itemgetter(*FEATURES)
+_GIVEN = [tables.features.c.reservation_id, *_FEATURES]
 
 
 @cache
@@ -87,7 +91,7 @@ class Scores(Bookings):
     """The part of `ports.UnitOfWork` that knows features and predictions."""
 
     def features(self, reservation_ids: pd.Series) -> pd.DataFrame:
-        found = self._by_id([tables.features.c.reservation_id, *_FEATURES], reservation_ids)
+        found = self._by_id(_GIVEN, reservation_ids)
         extras = self.extra_columns()
         # What `domain.features.build` gives, so that a model cannot tell the two apart.
         names = CORE.extended(extras)
@@ -107,13 +111,23 @@ class Scores(Bookings):
     def add_features(self, features: pd.DataFrame, now: datetime) -> int:
         if features.empty:
             return 0
-        given = [tables.features.c.reservation_id, *_FEATURES]
         rows = pack(features.rename_axis("reservation_id").reset_index(), self.extra_columns())
-        with self._staged(given, rows) as staged:
-            # One order for everybody: two writers wait for each other instead of deadlocking.
-            new = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
-            names = [*(c.name for c in given), "stored_at"]
-            return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
+        with self._staged(_GIVEN, rows) as staged:
+            return self._fix(staged, now)
+
+    def add_built(self, features: Mapping[str, Mapping[str, Any]], now: datetime) -> int:
+        if not features:
+            return 0
+        extras = self.extra_columns()
+        rows = [(i, *_told(row), packed(row, extras)) for i, row in features.items()]
+        with self._staged_values(_GIVEN, rows) as staged:
+            return self._fix(staged, now)
+
+    def _fix(self, staged: Table, now: datetime) -> int:
+        # One order for everybody: two writers wait for each other instead of deadlocking.
+        new = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
+        names = [*(c.name for c in _GIVEN), "stored_at"]
+        return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
 
     def unscored_days(
         self,

@@ -21,7 +21,7 @@ import pandas as pd
 
 from cancellations.domain.checks import HoldState
 from cancellations.domain.comparison import Arm, arm
-from cancellations.domain.features import CORE, FeatureSet
+from cancellations.domain.features import CORE
 from cancellations.domain.hold_out import dealt_out
 from cancellations.domain.labels import LabelRule, matures_on
 from cancellations.domain.lookup import Booking, Lookup
@@ -497,12 +497,11 @@ def record(store: Store, notes: Sequence[Note], *, as_of: date, now: datetime) -
     """
     overtaken: dict[str, Mapping[str, Any]] = {}
     with store.begin() as work:
-        extras = work.extra_columns()
         new = {note.reservation_id: note.booking for note in notes if note.booking is not None}
         if new:
-            work.add_reservations(_reservations(list(new.values()), extras))
+            work.add_booked(list(new.values()))
         built = {note.reservation_id: note.features for note in notes if note.built}
-        if built and work.add_features(_features(built, extras), now) < len(built):
+        if built and work.add_built(built, now) < len(built):
             stored = work.booked(list(built), as_of)
             overtaken = {
                 i: kept.features
@@ -532,11 +531,6 @@ def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(same(one[name], other.get(name)) for name in CORE.names)
 
 
-def _reservations(bookings: Sequence[Booking], extras: Sequence[Column]) -> pd.DataFrame:
-    """Bookings as they are stored, with their group size."""
-    return _frame(bookings, (*COLUMNS, *extras)).assign(**{GROUP_SIZE: [booking[GROUP_SIZE] for booking in bookings]})
-
-
 def _frame(bookings: Sequence[Booking], wanted: Sequence[Column]) -> pd.DataFrame:
     """Columns of bookings as `domain.reservation.coerce` has them."""
     columns: dict[str, pd.Series] = {}
@@ -549,12 +543,3 @@ def _frame(bookings: Sequence[Booking], wanted: Sequence[Column]) -> pd.DataFram
         else:
             columns[column.name] = pd.Series(values, dtype="str")
     return pd.DataFrame(columns)
-
-
-def _features(built: Mapping[str, Mapping[str, Any]], extras: Sequence[Column]) -> pd.DataFrame:
-    """Features as `domain.features.build` gives them, indexed by reservation_id."""
-    names: FeatureSet = CORE.extended(extras)
-    rows = list(built.values())
-    columns = {name: pd.Series([row.get(name) for row in rows], dtype="float64") for name in names.numeric}
-    texts = {name: pd.Series([row.get(name) for row in rows], dtype="str") for name in names.categorical}
-    return pd.DataFrame(columns | texts).set_axis(pd.Index(list(built), name="reservation_id"))

@@ -7,6 +7,7 @@ import gc
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -94,23 +95,8 @@ def serve(app: App, *, host: str, port: int, say: Callable[[str], None]) -> None
         )
     log.to(sys.stderr)
     sys.setswitchinterval(SWITCH_SECONDS)
-    bound = _bound(host, port)
-    config = uvicorn.Config(
-        Api(app, tokens),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        lifespan="on",
-        ws="none",
-        # uvloop takes one new connection in each turn. While a turn is long, for whoever is connected, new ones would
-        # wait for seconds, and hear nothing; asyncio takes all that are there.
-        loop="asyncio",
-        backlog=BACKLOG,
-        http=_protocol(app.settings.api.timeout_seconds),
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    bound = bind(host, port)
+    config = configured(Api(app, tokens), seconds=app.settings.api.timeout_seconds)
     with bound:
         name = f"[{host}]" if ":" in host else host
         guarded = "with" if tokens else "without"
@@ -121,7 +107,28 @@ def serve(app: App, *, host: str, port: int, say: Callable[[str], None]) -> None
             say("stopped")
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def configured(application: Any, seconds: float) -> uvicorn.Config:
+    """How uvicorn serves an ASGI application; `seconds`: that the head of a request may take."""
+    return uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        ws="none",
+        # uvloop takes one new connection in each turn. While a turn is long, for whoever is connected, new ones would
+        # wait for seconds, and hear nothing; asyncio takes all that are there.
+        loop="asyncio",
+        backlog=BACKLOG,
+        http=_protocol(seconds),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Raises `BadInput` for an address that cannot be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # With its protocol: of a socket that does not name it asyncio does not know that small answers must not wait
