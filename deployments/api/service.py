@@ -28,6 +28,8 @@ AT_ONCE = 1_000
 # Answers gather for so long before they are recorded, so many in a transaction at most. A transaction costs as much as
 # a thousand of its rows.
 GATHER_SECONDS, IN_ONE_WRITE = 0.5, 5_000
+# Where too many answers wait to be recorded, whoever asks waits so long for the next write, and is refused then.
+ROOM_SECONDS = 1.0
 # After a failure the next attempt waits twice as long as the one before, up to this.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # A server that stops has so long to record what it has answered.
@@ -93,7 +95,7 @@ class Service:
         self._rows = 0
         self._notes: deque[Note] = deque()
         self._in_writing: list[Note] = []
-        self._asked, self._noted = asyncio.Event(), asyncio.Event()
+        self._asked, self._noted, self._written = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -144,10 +146,10 @@ class Service:
             raise busy(f"no version can answer: {self.problem}", "see /ready, and try again later")
         if self._rows + rows > knobs.waiting:
             raise busy(f"{self._rows:,} reservations wait for their answer")
-        if asked.record and self.unrecorded + rows > knobs.unrecorded:
-            raise busy(f"{self.unrecorded:,} answers wait to be recorded")
         if not self.reachable:
             raise busy(f"the store cannot be reached: {self.problem}", "see /ready, and try again later")
+        if asked.record and self.unrecorded + rows > knobs.unrecorded:
+            await self._room_for(rows)
         future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))
         self._rows += rows
@@ -160,6 +162,16 @@ class Service:
         except ServiceDown as error:
             log(logging.ERROR, "the store failed", what=str(error))
             raise busy("the store cannot be used", "see /ready, and try again later") from error
+
+    async def _room_for(self, rows: int) -> None:
+        """Waits until so many more answers may wait to be recorded; raises `Problem` when that takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_SECONDS):
+                while self.unrecorded + rows > self.app.settings.api.unrecorded:
+                    self._written.clear()
+                    await self._written.wait()
+                return
+        raise busy(f"{self.unrecorded:,} answers wait to be recorded")
 
     @property
     def unrecorded(self) -> int:
@@ -233,6 +245,7 @@ class Service:
                     self._in_writing = [self._notes.popleft() for _ in range(min(IN_ONE_WRITE, len(self._notes)))]
                 await self._write(self._in_writing)
                 self._in_writing = []
+                self._written.set()
             await self._noted.wait()
             self._noted.clear()
             await asyncio.sleep(GATHER_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -229,6 +230,30 @@ def test_a_full_queue_refuses_and_asks_for_patience(trained: World, monkeypatch:
             time.sleep(0.02)
         assert measure(client, "recorded_total") == 8
         assert client.post("/predict", json=told(9)).status_code == 200
+
+
+def test_whoever_comes_while_answers_are_written_waits_for_room(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, right = threading.Event(), App.record
+
+    def record(app: App, notes: Any) -> Any:
+        assert go.wait(PATIENCE)
+        return right(app, notes)
+
+    monkeypatch.setattr(App, "record", record)
+    with served(trained, unrecorded=10) as client:
+        service = client.api.service  # type: ignore[attr-defined]
+        wait = service._room_for
+
+        async def room_for(rows: int) -> None:
+            go.set()
+            await wait(rows)
+
+        monkeypatch.setattr(service, "_room_for", room_for)
+        assert client.post("/predict", json=told(8)).status_code == 200
+        assert client.post("/predict", json=told(9)).status_code == 200 and go.is_set()
+    assert len(trained.predictions("1")) == 9
 
 
 def settings_down() -> Exception:
