@@ -110,9 +110,11 @@ class Lookup:
     @property
     def held(self) -> Lacking:
         """All keys that it holds, in the form of what another one may lack."""
-        agents = frozenset(key for kind, key in self._records if kind == AGENT)
-        companies = frozenset(key for kind, key in self._records if kind == COMPANY)
-        return Lacking(self._everyone is not None, agents, companies, frozenset(self._books))
+        # At once: another thread may be about to remember more.
+        records, books = tuple(self._records), tuple(self._books)
+        agents = frozenset(key for kind, key in records if kind == AGENT)
+        companies = frozenset(key for kind, key in records if kind == COMPANY)
+        return Lacking(self._everyone is not None, agents, companies, frozenset(books))
 
     def remember_records(self, tallied: pd.DataFrame, wanted: Lacking) -> None:
         """`tallied`: the tallies (`features.TALLY`) that there are of the keys in `wanted`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
@@ -224,13 +224,13 @@ class Note(NamedTuple):
     hold_out: bool | None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Known:
     """Features of a booking that are stored, or will be, whether it is held out, and the versions whose answers are."""
 
     features: Mapping[str, Any]
     hold_out: bool
-    versions: set[str] = field(default_factory=set)
+    versions: tuple[str, ...] = ()
 
 
 class _Row(NamedTuple):
@@ -379,7 +379,7 @@ class Desk:
                 else:
                     self._known.move_to_end(reservation_id)
                 if version not in known.versions:
-                    known.versions.add(version)
+                    known.versions += (version,)
                     new = None if row.stored else row.booking
                     dealt = row.deal.hold_out if row.deal.new else None
                     notes.append(Note(reservation_id, new, row.features, row.built, version, p, dealt))
@@ -389,13 +389,15 @@ class Desk:
 
     def _past(self, work: UnitOfWork, bookings: Sequence[Booking]) -> Lookup:
         oldest = min(booking["booked_on"] for booking in bookings)
-        if self._lookup is None or oldest < self._lookup.since or len(self._lookup) > MOST_KEYS:
-            self._lookup, self._extras = Lookup(self._rule, oldest - MARGIN), work.extra_columns()
-            self._read_at, self._seen = self._clock(), work.loads(LOADS)
-        lacking = self._lookup.lacking(bookings)
+        # This one to the end: `refresh` may put another in its place meanwhile, which lacks what is read here.
+        lookup = self._lookup
+        if lookup is None or oldest < lookup.since or len(lookup) > MOST_KEYS:
+            lookup, self._extras = Lookup(self._rule, oldest - MARGIN), work.extra_columns()
+            self._lookup, self._read_at, self._seen = lookup, self._clock(), work.loads(LOADS)
+        lacking = lookup.lacking(bookings)
         if lacking.size:
-            remember(work, self._lookup, lacking)
-        return self._lookup
+            remember(work, lookup, lacking)
+        return lookup
 
     def correct(self, notes: Iterable[Note], features: Mapping[str, Mapping[str, Any]]) -> list[Note]:
         """Somebody else was faster with the features of these bookings, and what is stored is what counts: the notes

@@ -18,11 +18,14 @@ from cancellations.domain.checks import Hold, HoldState
 from cancellations.domain.comparison import Arm, arm
 from cancellations.domain.features import CORE
 from cancellations.domain.hold_out import ActionPolicy
+from cancellations.domain.lookup import Lacking, Lookup
 from cancellations.domain.promotion import Change, Standing
 from cancellations.domain.reservation import COLUMNS, Column
 from cancellations.errors import BadInput, Refused, ServiceDown
 from cancellations.inference import RowModel
-from cancellations.ports import RowClassifier, VersionRecord
+from cancellations.ports import RowClassifier, UnitOfWork, VersionRecord
+from cancellations.usecases import serve
+from cancellations.usecases.point_in_time import remember
 from cancellations.usecases.serve import Answer, Asked, Desk, Serving, champion, follow, record
 
 TODAY = SECOND + timedelta(days=1)
@@ -372,6 +375,21 @@ def test_a_booking_of_an_older_day_is_looked_up_as_of_its_day(trained: World) ->
     for day in (TODAY, SECOND - timedelta(days=50), START + timedelta(days=5), SECOND):
         bookings = plain(made_on(day))[:5]
         assert ask(trained, desk, bookings, record=False) == ask(trained, desk_of(trained), bookings, record=False)
+
+
+def test_a_past_that_is_exchanged_while_somebody_looks_into_it_changes_no_answer(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = plain(made_on(TODAY))[:5]
+    answers = ask(trained, desk_of(trained), new, record=False)
+    desk = desk_of(trained)
+
+    def exchanged(work: UnitOfWork, lookup: Lookup, wanted: Lacking) -> None:
+        remember(work, lookup, wanted)
+        desk._lookup = Lookup(POLICY.labels, lookup.since)
+
+    monkeypatch.setattr(serve, "remember", exchanged)
+    assert ask(trained, desk, new, record=False) == answers
 
 
 def test_a_declared_column_is_kept_and_is_a_feature(serving: World) -> None:
