@@ -22,7 +22,7 @@ from cancellations.domain.checks import DayCheck, Hold
 from cancellations.domain.fidelity import Fidelity
 from cancellations.domain.outlook import Outlook
 from cancellations.domain.retraining import RetrainRequest
-from cancellations.errors import BadInput, NotEnoughData
+from cancellations.errors import BadInput, CancellationsError, NotEnoughData
 from cancellations.mail.message import write as write_mail
 from cancellations.mail.samples import sample_letters
 from cancellations.mail.smtp import SmtpMailer
@@ -296,22 +296,35 @@ class App:
 
     def desk(self) -> serve_.Desk:
         """Where single bookings are answered for, while somebody waits."""
-        age = timedelta(seconds=self.settings.api.history_seconds)
-        return serve_.Desk(self.store, self.settings.labels, clock=clock, history_age=age)
+        known = self.settings
+        return serve_.Desk(
+            self.store,
+            known.labels,
+            clock=clock,
+            today=lambda: known.today,
+            history_age=timedelta(seconds=known.api.history_seconds),
+            hold_out=known.actions.hold_out,
+        )
 
-    def follow(self, present: serve_.Serving | None) -> serve_.Serving:
-        return serve_.follow(self.store, self.load_rows, present)
+    def follow(self, present: serve_.Serving | None, load: serve_.Loader) -> serve_.Serving:
+        return serve_.follow(self.store, load, present)
 
     def load_rows(self, record: VersionRecord) -> RowClassifier:
-        """A version for single bookings, loaded anew and proven on its sample; raises `BadInput` for one that can't."""
+        """A version for single bookings, loaded anew and proven on its sample; raises `BadInput` for one that can't
+        serve, whatever it is made of, and `ServiceDown`."""
         from cancellations.inference import RowModel
 
         model = self.registry.load(record.version, fresh=True)
-        sample = self.registry.reference(record.version).drop(columns="label", errors="ignore")
-        probability = model.predict(sample)
-        if not len(sample) or not np.all((probability >= 0) & (probability <= 1)):
-            raise BadInput(f"version {record.version} does not give each booking of its sample a probability")
-        return RowModel(model, sample)
+        try:
+            sample = self.registry.reference(record.version).drop(columns="label", errors="ignore")
+            probability = model.predict(sample)
+            if not len(sample) or not np.all((probability >= 0) & (probability <= 1)):
+                raise BadInput(f"version {record.version} does not give each booking of its sample a probability")
+            return RowModel(model, sample)
+        except CancellationsError:
+            raise
+        except Exception as error:
+            raise BadInput(f"version {record.version} cannot score its own sample: {error!r}") from error
 
     def record(self, notes: Sequence[serve_.Note]) -> serve_.Recorded:
         return serve_.record(self.store, notes, as_of=self.settings.today, now=clock())

@@ -20,7 +20,6 @@ import pandas as pd
 from cancellations.domain.features import (
     AGENT,
     ALL,
-    CATEGORICAL,
     COMPANY,
     HISTORY_CAP,
     PRICE_SHRINKAGE,
@@ -33,9 +32,6 @@ from cancellations.domain.reservation import GROUP_SIZE, Column
 Booking = Mapping[str, Any]
 # A month of arrival: its year and number.
 Month = tuple[int, int]
-
-_COPIED = ("weekend_nights", "week_nights", "adults", "children", "babies", "repeated_guest", GROUP_SIZE)
-_CAPPED = ("previous_cancellations", "previous_stays")
 
 
 class _Running:
@@ -114,9 +110,11 @@ class Lookup:
     @property
     def held(self) -> Lacking:
         """All keys that it holds, in the form of what another one may lack."""
-        agents = frozenset(key for kind, key in self._records if kind == AGENT)
-        companies = frozenset(key for kind, key in self._records if kind == COMPANY)
-        return Lacking(self._everyone is not None, agents, companies, frozenset(self._books))
+        # At once: another thread may be about to remember more.
+        records, books = tuple(self._records), tuple(self._books)
+        agents = frozenset(key for kind, key in records if kind == AGENT)
+        companies = frozenset(key for kind, key in records if kind == COMPANY)
+        return Lacking(self._everyone is not None, agents, companies, frozenset(books))
 
     def remember_records(self, tallied: pd.DataFrame, wanted: Lacking) -> None:
         """`tallied`: the tallies (`features.TALLY`) that there are of the keys in `wanted`."""
@@ -161,27 +159,46 @@ class Lookup:
         """
         day, arrival = booking["booked_on"].toordinal(), booking["arrival_on"].toordinal()
         hotel, room, price = booking["hotel"], booking["room_type"], booking["price"]
-        found: dict[str, Any] = {"lead_days": float(arrival - day)}
-        for name in _COPIED:
-            found[name] = booking[name]
-        for name in _CAPPED:
-            found[name] = min(booking[name], HISTORY_CAP) if booking[name] == booking[name] else math.nan
-        found["price"], found["special_requests"] = price, booking["special_requests"]
+        cancellations, stays = booking["previous_cancellations"], booking["previous_stays"]
 
         assert self._everyone is not None, "remember_records comes first"
         cancelled, bookings = self._everyone.before("", day)
         usual = cancelled / bookings if bookings > 0 else 0.0
-        found["agent_cancel_rate"], own = self._rate(AGENT, booking[AGENT], day, usual)
-        found["agent_bookings"] = float(np.log1p(own))
-        found["company_cancel_rate"], _ = self._rate(COMPANY, booking[COMPANY], day, usual)
+        agent_rate, own = self._rate(AGENT, booking[AGENT], day, usual)
+        company_rate, _ = self._rate(COMPANY, booking[COMPANY], day, usual)
 
         standing, of_hotel, of_room = self._books[month_of(booking["arrival_on"])]
-        found["on_the_books"] = standing.before((hotel, arrival), day)[0]
-        priced, cents = of_hotel.before(hotel, day)
-        own_priced, own_cents = of_room.before((hotel, room), day)
-        found["relative_price"] = _relative(price, priced, cents, own_priced, own_cents)
-        for name in CATEGORICAL:
-            found[name] = booking[name]
+        on_the_books, _ = standing.before((hotel, arrival), day)
+        relative = _relative(price, *of_hotel.before(hotel, day), *of_room.before((hotel, room), day))
+
+        # One display: this runs for each booking while somebody waits.
+        found: dict[str, Any] = {
+            "lead_days": float(arrival - day),
+            "weekend_nights": booking["weekend_nights"],
+            "week_nights": booking["week_nights"],
+            "adults": booking["adults"],
+            "children": booking["children"],
+            "babies": booking["babies"],
+            "repeated_guest": booking["repeated_guest"],
+            # What is missing is neither above the cap nor below it.
+            "previous_cancellations": HISTORY_CAP if cancellations > HISTORY_CAP else cancellations,
+            "previous_stays": HISTORY_CAP if stays > HISTORY_CAP else stays,
+            "price": price,
+            "special_requests": booking["special_requests"],
+            "agent_cancel_rate": agent_rate,
+            "agent_bookings": float(np.log1p(own)) if own else 0.0,
+            "company_cancel_rate": company_rate,
+            GROUP_SIZE: booking[GROUP_SIZE],
+            "on_the_books": on_the_books,
+            "relative_price": relative,
+            "hotel": hotel,
+            "meal": booking["meal"],
+            "market_segment": booking["market_segment"],
+            "distribution_channel": booking["distribution_channel"],
+            "room_type": room,
+            "deposit_type": booking["deposit_type"],
+            "customer_type": booking["customer_type"],
+        }
         for column in extras:
             found[column.name] = booking.get(column.name, None if column.kind == "category" else math.nan)
         return found

@@ -38,11 +38,14 @@ class Booked:
     """One booking as the store has it, as plain values: numbers as float with NaN for missing, texts and dates or None.
 
     `reservation`: its columns, with `group_size` and declared ones; `features`: those of its booking time as they
-    were stored when it was scored first, None before.
+    were stored when it was scored first, None before. `hold_out`: whether it is held out from actions, as it was
+    dealt, None before; `untouched`: it is open on the day that was asked for, and nobody has acted upon it by then.
     """
 
     reservation: Mapping[str, Any]
     features: Mapping[str, Any] | None
+    hold_out: bool | None
+    untouched: bool
 
 
 @dataclass(frozen=True)
@@ -222,13 +225,14 @@ class UnitOfWork(Protocol):
         """
         ...
 
-    def add_reservations(self, reservations: pd.DataFrame) -> int:
-        """Writes rows as `upsert_reservations` takes them whose id is new; what is there stays as it is. Returns
-        how many were new."""
+    def add_booked(self, bookings: Sequence[Mapping[str, Any]]) -> int:
+        """Writes bookings in the form of `Booked.reservation` whose id is new and comes once; what is there stays as
+        it is. Returns how many were new."""
         ...
 
-    def booked(self, reservation_ids: Sequence[str]) -> dict[str, Booked]:
-        """Bookings by their ids; unknown ones are left out. For few of them: each is an object of its own."""
+    def booked(self, reservation_ids: Sequence[str], as_of: date) -> dict[str, Booked]:
+        """Bookings by their ids, as of a day; unknown ones are left out. For few of them: each is an object of its
+        own."""
         ...
 
     def record_outcomes(self, outcomes: pd.DataFrame, load: int | None = None) -> Upserted:
@@ -351,6 +355,10 @@ class UnitOfWork(Protocol):
     def add_features(self, features: pd.DataFrame, now: datetime) -> int:
         """Stores features, declared columns among them, by their index, the reservation_id; what is stored
         already stays. Returns how many were new."""
+        ...
+
+    def add_built(self, features: Mapping[str, Mapping[str, Any]], now: datetime) -> int:
+        """The same of features in the form of `Booked.features`, by reservation_id."""
         ...
 
     def unscored_days(

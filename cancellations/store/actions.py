@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import func, literal, select
 
-from cancellations.domain.reservation import ACTION_NAMES, GROUP, ActionTaken
+from cancellations.domain.reservation import ACTION_NAMES, GROUP
 from cancellations.ports import Upserted
 from cancellations.store import tables
-from cancellations.store.bookings import open_on
+from cancellations.store.bookings import acted_by, open_on
 from cancellations.store.bulk import BulkTransaction, frame, raw
-
-_ACTED = tables.actions.c.action_taken != ActionTaken.NONE.value
 
 
 class Actions(BulkTransaction):
@@ -40,12 +38,12 @@ class Actions(BulkTransaction):
 
     def first_action(self, known_until: date) -> date | None:
         acted_on = tables.actions.c.acted_on
-        query = select(acted_on).where(_ACTED, acted_on <= known_until).order_by(acted_on).limit(1)
+        query = select(acted_on).where(acted_by(known_until)).order_by(acted_on).limit(1)
         return self._read(query).scalar()
 
     def acted(self, reservation_ids: pd.Series, known_until: date) -> np.ndarray:
         own = tables.actions.c
-        found = self._by_id([own.reservation_id], reservation_ids, _ACTED, own.acted_on <= known_until)
+        found = self._by_id([own.reservation_id], reservation_ids, acted_by(known_until))
         return reservation_ids.isin(found.index).to_numpy(dtype=bool)
 
     def held_out(self, reservation_ids: pd.Series) -> np.ndarray:
@@ -76,6 +74,5 @@ class Actions(BulkTransaction):
             return self._write(self._insert(tables.hold_outs).from_select(names, ordered).on_conflict_do_nothing())
 
     def actions_on_record(self, known_until: date) -> int:
-        return self._read(
-            select(func.count()).where(_ACTED, tables.actions.c.acted_on <= known_until).select_from(tables.actions)
-        ).scalar_one()
+        counted = select(func.count()).where(acted_by(known_until)).select_from(tables.actions)
+        return self._read(counted).scalar_one()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -31,12 +32,12 @@ from sqlalchemy import (
 from cancellations.domain import reservation
 from cancellations.domain.features import AGENT, ALL, BOOKS, COMPANY, KEPT, TALLY
 from cancellations.domain.labels import CANCELLED, RULED_BY, Ending
-from cancellations.domain.reservation import GROUP_SIZE, OUTCOME_NAMES
+from cancellations.domain.reservation import GROUP_SIZE, OUTCOME_NAMES, ActionTaken
 from cancellations.errors import BadInput
 from cancellations.ports import Upserted
 from cancellations.store import tables
 from cancellations.store.bulk import BulkTransaction, frame, raw
-from cancellations.store.extras import pack, unpack
+from cancellations.store.extras import EXTRAS, pack, packed, unpack
 from cancellations.store.tables import Identifier
 
 BOOKING_ORDER: tuple[ColumnElement[object], ...] = (
@@ -44,6 +45,8 @@ BOOKING_ORDER: tuple[ColumnElement[object], ...] = (
     tables.reservations.c.reservation_id,
 )
 
+# Of a booking, in the order of its table.
+_told = itemgetter(*(c.name for c in tables.reservations.columns if c.name != EXTRAS))
 _CHANGED: tuple[Column[Any], ...] = (Column("reservation_id", Identifier), Column("there", Boolean()))
 _MOVED: tuple[Column[Any], ...] = (
     *(Column(name, Text()) for name in (AGENT, COMPANY)),
@@ -51,7 +54,12 @@ _MOVED: tuple[Column[Any], ...] = (
 )
 
 
-def open_on(day: date) -> ColumnElement[bool]:
+def acted_by(day: date | ColumnElement[date]) -> ColumnElement[bool]:
+    """Of actions: something was done, on that day or before."""
+    return and_(tables.actions.c.action_taken != ActionTaken.NONE.value, tables.actions.c.acted_on <= day)
+
+
+def open_on(day: date | ColumnElement[date]) -> ColumnElement[bool]:
     """Of reservations: made by that day, the arrival not past, and no outcome known by then."""
     ended = select(1).where(
         tables.outcomes.c.reservation_id == tables.reservations.c.reservation_id, tables.outcomes.c.known_on <= day
@@ -84,10 +92,14 @@ class Bookings(BulkTransaction):
         rows = pack(reservations, self.extra_columns())
         return self._upsert(tables.reservations, rows, tables.corrections, scored, load)
 
-    def add_reservations(self, reservations: pd.DataFrame) -> int:
-        rows = pack(reservations, self.extra_columns())
-        added = self._upsert(tables.reservations, rows, tables.corrections, literal(value=False), None, replace=False)
-        return added.loaded
+    def add_booked(self, bookings: Sequence[Mapping[str, Any]]) -> int:
+        if not bookings:
+            return 0
+        table, extras = tables.reservations, self.extra_columns()
+        rows = [(*_told(booking), packed(booking, extras)) for booking in bookings]
+        self._lock_bookings()
+        with self._staged_values(list(table.columns), rows) as staged:
+            return self._written(table, staged)[0]
 
     def record_outcomes(self, outcomes: pd.DataFrame, load: int | None = None) -> Upserted:
         rows = outcomes[list(OUTCOME_NAMES)]
@@ -100,11 +112,9 @@ class Bookings(BulkTransaction):
         kept: Table,
         keep: ColumnElement[bool],
         load: int | None,
-        *,
-        replace: bool = True,
     ) -> Upserted:
         """Writes new and different rows, and what they replace into `kept` where `keep` holds; the counts
-        are what the database did. Without `replace` what is there already stays, and counts as unchanged."""
+        are what the database did."""
         twice = rows["reservation_id"].duplicated()
         if twice.any():
             raise BadInput(
@@ -115,28 +125,47 @@ class Bookings(BulkTransaction):
             return Upserted(0, 0, 0)
         columns = list(table.columns)
         # The size of its group is what it was when the booking came.
-        compared = [c.name for c in columns[1:] if c.name != GROUP_SIZE] if replace else []
+        compared = [c.name for c in columns[1:] if c.name != GROUP_SIZE]
+        self._lock_bookings()
+        with self._staged(columns, rows) as staged:
+            new, updated = self._written(
+                table, staged, compared, lambda changed: self._keep(table, changed, kept, keep, load)
+            )
+        return Upserted(loaded=new, unchanged=len(rows) - new - updated, updated=updated)
+
+    def _lock_bookings(self) -> None:
         # Whoever writes either holds both, so that no tally misses what another one just writes.
         self._lock_table(tables.reservations)
         self._lock_table(tables.outcomes)
-        with self._staged(columns, rows) as staged, self._changed(table, staged, compared) as changed:
+
+    def _written(
+        self,
+        table: Table,
+        staged: Table,
+        compared: Sequence[str] = (),
+        keep: Callable[[Table], None] = lambda changed: None,
+    ) -> tuple[int, int]:
+        """How many staged rows were new and written, and how many differed in a `compared` column from what was
+        there, went to `keep`, and were put in its place."""
+        with self._changed(table, staged, compared) as changed:
             new = self._read(select(func.count()).where(~changed.c.there)).scalar_one()
             updated = self._read(select(func.count()).where(changed.c.there)).scalar_one()
             if new or updated:
                 with self._moving(table, changed):
                     if updated:
-                        self._keep(table, changed, kept, keep, load)
+                        keep(changed)
                     wanted = (
                         select(*staged.columns)
                         .join(changed, changed.c.reservation_id == staged.c.reservation_id)
                         .order_by(staged.c.reservation_id)
                     )
-                    insert = self._insert(table).from_select([c.name for c in columns], wanted.where(_always()))
-                    written = {name: insert.excluded[name] for name in compared}
-                    if replace:
+                    names = [c.name for c in table.columns]
+                    insert = self._insert(table).from_select(names, wanted.where(_always()))
+                    if compared:
+                        written = {name: insert.excluded[name] for name in compared}
                         insert = insert.on_conflict_do_update(index_elements=["reservation_id"], set_=written)
                     self._write(insert)
-        return Upserted(loaded=new, unchanged=len(rows) - new - updated, updated=updated)
+        return new, updated
 
     @contextmanager
     def _changed(self, table: Table, staged: Table, compared: Sequence[str]) -> Iterator[Table]:

@@ -55,6 +55,18 @@ class BulkTransaction(Transaction):
             yield table
 
     @contextmanager
+    def _staged_values(self, columns: Sequence[Column[Any]], rows: Sequence[Sequence[Any]]) -> Iterator[Table]:
+        """The same of rows of plain values: numbers with NaN for missing, texts and dates or None."""
+        kinds = [c.type for c in columns]
+        with self._temporary("staged", columns) as table:
+            with translated(self._connection.engine.url):
+                if self._sqlite:
+                    self._insert_tuples(table, _known(rows, kinds))
+                else:
+                    self._copy(table, [_arrow_values(*one) for one in zip(zip(*rows, strict=True), kinds, strict=True)])
+            yield table
+
+    @contextmanager
     def _temporary(self, name: str, columns: Sequence[Column[Any]]) -> Iterator[Table]:
         """An empty table of this connection, for as long as the block lasts."""
         self._lock()
@@ -76,17 +88,24 @@ class BulkTransaction(Transaction):
 
     def _insert_rows(self, table: Table, part: pd.DataFrame) -> None:
         missing = pd.Series(np.nan, index=part.index)
-        rows = zip(*(_cells(part.get(c.name, missing), c.type) for c in table.columns), strict=True)
+        cells = (_cells(part.get(c.name, missing), c.type) for c in table.columns)
+        self._insert_tuples(table, list(zip(*cells, strict=True)))
+
+    def _insert_tuples(self, table: Table, rows: list[tuple[Any, ...]]) -> None:
         places = ", ".join("?" * len(table.columns))
-        self._connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({places})", list(rows))
+        self._connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({places})", rows)
 
     def _copy_rows(self, table: Table, part: pd.DataFrame) -> None:
         nothing = pa.nulls(len(part))
-        cells = [_arrow(part[c.name], c.type) if c.name in part else nothing for c in table.columns]
+        self._copy(table, [_arrow(part[c.name], c.type) if c.name in part else nothing for c in table.columns])
+
+    def _copy(self, table: Table, cells: Sequence[pa.Array]) -> None:
         text = io.BytesIO()
         # Arrow quotes texts and leaves what is missing empty: PostgreSQL's CSV tells "" from NULL so, too.
         pyarrow.csv.write_csv(
-            pa.table(cells, names=[c.name for c in table.columns]), text, pyarrow.csv.WriteOptions(include_header=False)
+            pa.table(list(cells), names=[c.name for c in table.columns]),
+            text,
+            pyarrow.csv.WriteOptions(include_header=False),
         )
         driver: Any = self._connection.connection.driver_connection
         with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} FROM STDIN (FORMAT CSV)") as copy:
@@ -108,6 +127,31 @@ def _arrow(values: pd.Series, kind: TypeEngine[Any]) -> pa.Array:
     if isinstance(kind, Double):
         return pa.array(values.astype("float64"), from_pandas=True)
     return pa.array(values.astype("str"), pa.string(), from_pandas=True)
+
+
+def _known(rows: Sequence[Sequence[Any]], kinds: Sequence[TypeEngine[Any]]) -> list[tuple[Any, ...]]:
+    """Plain values as SQLite's driver takes them."""
+    days = [place for place, kind in enumerate(kinds) if isinstance(kind, Date)]
+    known = []
+    # Row by row: their values lie apart from each other, and each is fetched once.
+    for row in rows:
+        told = [None if value != value else value for value in row]
+        for place in days:
+            if (day := told[place]) is not None:
+                told[place] = day.isoformat()
+        known.append(tuple(told))
+    return known
+
+
+def _arrow_values(values: Sequence[Any], kind: TypeEngine[Any]) -> pa.Array:
+    """The same as PostgreSQL reads them in CSV."""
+    if isinstance(kind, Date):
+        return pa.array(values, pa.date32())
+    if isinstance(kind, Integer):
+        return pa.array(values, pa.float64(), from_pandas=True).cast(pa.int64(), safe=False)
+    if isinstance(kind, Double):
+        return pa.array(values, pa.float64(), from_pandas=True)
+    return pa.array(values, pa.string())
 
 
 def _cells(values: pd.Series, kind: TypeEngine[Any]) -> list[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,15 @@ def pack(frame: pd.DataFrame, declared: Sequence[Column]) -> pd.DataFrame:
         ]
         texts = pd.Series(told, index=frame.index, dtype="str").where(filled.any(axis=1))
     return frame.drop(columns=names).assign(**{EXTRAS: texts})
+
+
+def packed(row: Mapping[str, Any], declared: Sequence[Column]) -> str | None:
+    """The same text of one row of plain values, numbers with NaN for missing, texts or None."""
+    if not declared:
+        return None
+    told = {name: row.get(name) for name in sorted(c.name for c in declared)}
+    told = {name: value for name, value in told.items() if value is not None and value == value}
+    return json.dumps(told, ensure_ascii=False) if told else None
 
 
 def unpack(frame: pd.DataFrame, declared: Sequence[Column]) -> pd.DataFrame:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Date,
     Double,
     Integer,
     Select,
+    Table,
     Text,
+    and_,
     bindparam,
     func,
     literal,
@@ -31,27 +35,41 @@ from cancellations.domain.features import CORE, FEATURES
 from cancellations.domain.labels import Ending
 from cancellations.ports import Booked
 from cancellations.store import tables
-from cancellations.store.bookings import BOOKING_ORDER, Bookings
+from cancellations.store.bookings import BOOKING_ORDER, Bookings, acted_by, open_on
 from cancellations.store.bulk import raw
-from cancellations.store.extras import EXTRAS, pack, unpack
+from cancellations.store.extras import EXTRAS, pack, packed, unpack
 
-IDS = "ids"
+IDS, DAY = "ids", "day"
 _BOOKING = list(tables.reservations.columns)
 _FEATURES = [*(tables.features.c[name] for name in FEATURES), tables.features.c.extras]
+_told = itemgetter(*FEATURES)
+_GIVEN = [tables.features.c.reservation_id, *_FEATURES]
 
 
 @cache
 def _booked(*, sqlite: bool) -> Select[Any]:
     """Made once: to make it takes many times what the database does for a few ids."""
-    booking, kept = tables.reservations, tables.features
+    booking, kept, dealt = tables.reservations, tables.features, tables.hold_outs
+    day = bindparam(DAY, type_=Date())
+    acted = select(1).where(tables.actions.c.reservation_id == booking.c.reservation_id, acted_by(day))
     given: ColumnElement[bool]
     if sqlite:
         given = booking.c.reservation_id.in_(select(func.json_each(bindparam(IDS)).table_valued("value").c.value))
     else:
         given = booking.c.reservation_id == func.any(bindparam(IDS, type_=postgresql.ARRAY(Text)))
     return (
-        select(*_BOOKING, kept.c.reservation_id, *_FEATURES)
-        .select_from(booking.outerjoin(kept, kept.c.reservation_id == booking.c.reservation_id))
+        select(
+            dealt.c.held_out,
+            and_(open_on(day), ~acted.exists()),
+            *_BOOKING,
+            kept.c.reservation_id.label("kept"),
+            *_FEATURES,
+        )
+        .select_from(
+            booking.outerjoin(kept, kept.c.reservation_id == booking.c.reservation_id).outerjoin(
+                dealt, dealt.c.reservation_id == booking.c.reservation_id
+            )
+        )
         .where(given)
     )
 
@@ -73,33 +91,43 @@ class Scores(Bookings):
     """The part of `ports.UnitOfWork` that knows features and predictions."""
 
     def features(self, reservation_ids: pd.Series) -> pd.DataFrame:
-        found = self._by_id([tables.features.c.reservation_id, *_FEATURES], reservation_ids)
+        found = self._by_id(_GIVEN, reservation_ids)
         extras = self.extra_columns()
         # What `domain.features.build` gives, so that a model cannot tell the two apart.
         names = CORE.extended(extras)
         return unpack(found, extras)[list(names.names)].astype(dict.fromkeys(names.categorical, object))
 
-    def booked(self, reservation_ids: Sequence[str]) -> dict[str, Booked]:
+    def booked(self, reservation_ids: Sequence[str], as_of: date) -> dict[str, Booked]:
         ids = json.dumps(list(reservation_ids)) if self._sqlite else list(reservation_ids)
-        rows = self._read(_booked(sqlite=self._sqlite), {IDS: ids}).all()
+        rows = self._read(_booked(sqlite=self._sqlite), {IDS: ids, DAY: as_of}).all()
         extras = self.extra_columns() if rows else ()
         found = {}
-        for row in rows:
+        for held_out, untouched, *row in rows:
             own, features = row[: len(_BOOKING)], row[len(_BOOKING) :]
             built = None if features[0] is None else _plain(_FEATURES, features[1:], extras)
-            found[own[0]] = Booked(_plain(_BOOKING, own, extras), built)
+            found[own[0]] = Booked(_plain(_BOOKING, own, extras), built, held_out, bool(untouched))
         return found
 
     def add_features(self, features: pd.DataFrame, now: datetime) -> int:
         if features.empty:
             return 0
-        given = [tables.features.c.reservation_id, *_FEATURES]
         rows = pack(features.rename_axis("reservation_id").reset_index(), self.extra_columns())
-        with self._staged(given, rows) as staged:
-            # One order for everybody: two writers wait for each other instead of deadlocking.
-            new = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
-            names = [*(c.name for c in given), "stored_at"]
-            return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
+        with self._staged(_GIVEN, rows) as staged:
+            return self._fix(staged, now)
+
+    def add_built(self, features: Mapping[str, Mapping[str, Any]], now: datetime) -> int:
+        if not features:
+            return 0
+        extras = self.extra_columns()
+        rows = [(i, *_told(row), packed(row, extras)) for i, row in features.items()]
+        with self._staged_values(_GIVEN, rows) as staged:
+            return self._fix(staged, now)
+
+    def _fix(self, staged: Table, now: datetime) -> int:
+        # One order for everybody: two writers wait for each other instead of deadlocking.
+        new = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
+        names = [*(c.name for c in _GIVEN), "stored_at"]
+        return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
 
     def unscored_days(
         self,

@@ -10,23 +10,25 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from cancellations.domain.checks import HoldState
 from cancellations.domain.comparison import Arm, arm
-from cancellations.domain.features import CORE, FeatureSet
+from cancellations.domain.features import CORE
+from cancellations.domain.hold_out import dealt_out
 from cancellations.domain.labels import LabelRule, matures_on
 from cancellations.domain.lookup import Booking, Lookup
 from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial
 from cancellations.domain.reservation import COLUMNS, GROUP, GROUP_SIZE, Column
 from cancellations.errors import BadInput, CancellationsError, Refused
-from cancellations.ports import Load, Reason, RowClassifier, Store, UnitOfWork, VersionRecord
+from cancellations.ports import Booked, Load, Reason, RowClassifier, Store, UnitOfWork, VersionRecord
 from cancellations.usecases.point_in_time import remember
 
 # Bookings made so long before the oldest one that was asked for are looked up without reading the books anew.
@@ -35,6 +37,8 @@ MARGIN = timedelta(days=31)
 LOADS = 20
 # Agents, companies and months that a past is remembered of; beyond, whoever asks about invented ones fills memory.
 MOST_KEYS = 20_000
+# Answers of so many versions may wait to be recorded; the ledger does not move on while nothing can be written.
+MOST_VERSIONS = 8
 
 
 # --- who answers -----------------------------------------------------------------------------------
@@ -88,9 +92,9 @@ Loader = Callable[[VersionRecord], RowClassifier]
 def follow(store: Store, load: Loader, present: Serving | None) -> Serving:
     """Who should answer by the ledger: the present serving while nothing has changed, else a new one, loaded whole.
 
-    A champion that cannot be loaded is refused, and the caller goes on with the one that it has; a rival that
-    cannot be loaded leaves its bookings to the champion. Raises `Refused` without a champion, whatever `load`
-    raises, and `ServiceDown`.
+    Of a champion that cannot be loaded the present one takes the place, alone once its trial is over; a rival that
+    cannot be loaded leaves its bookings to the champion. `problems` tells both, and the next call tries again. Raises
+    `Refused` without a champion, what `load` raises where nobody serves yet, and `ServiceDown`.
     """
     with store.begin() as work:
         standing, trial = work.standing(), _tried(work)
@@ -110,16 +114,36 @@ def follow(store: Store, load: Loader, present: Serving | None) -> Serving:
             raise BadInput(f"the ledger does not know version {version}")
         return known.get(version) or Loaded(record, load(record))
 
-    champion = loaded(standing.champion)
-    if trial is None or trial.serve_share == 0:
-        return Serving(standing.epoch, champion, trial, held=held)
+    made = _made(standing.epoch, standing.champion, trial, held, loaded, present)
+    return present if present is not None and made == present else made
+
+
+def _made(
+    epoch: int,
+    named: str,
+    trial: Trial | None,
+    held: frozenset[date],
+    loaded: Callable[[str], Loaded],
+    present: Serving | None,
+) -> Serving:
     try:
-        return Serving(standing.epoch, champion, trial, loaded(trial.rival), held)
+        champion = loaded(named)
+    except CancellationsError as error:
+        if present is None:
+            raise
+        problem = f"champion {named} is not served, {present.champion.version} stays: {error}"
+        over = present.trial is not None and (trial is None or trial.trial_id != present.trial.trial_id)
+        stays = replace(present, trial=None, rival=None) if over else present
+        return replace(stays, held=held, problems=(problem,))
+    if trial is None or trial.serve_share == 0:
+        return Serving(epoch, champion, trial, held=held)
+    try:
+        return Serving(epoch, champion, trial, loaded(trial.rival), held)
     except CancellationsError as error:
         problem = (
             f"challenger {trial.rival} is not served, champion {champion.version} answers for its bookings: {error}"
         )
-        return Serving(standing.epoch, champion, trial, None, held, (problem,))
+        return Serving(epoch, champion, trial, None, held, (problem,))
 
 
 def _pair(serving: Serving) -> tuple[int, str | None]:
@@ -172,24 +196,24 @@ class Asked:
     reasons: int = 0
 
 
-@dataclass(frozen=True)
-class Answer:
-    """`stored`: whether it rests on what the store has of the booking, and not on what was told of it now;
-    `recorded`: whether it is recorded, or will be."""
+class Answer(NamedTuple):
+    """`hold_out`: nobody is to act upon the booking; `stored`: whether it rests on what the store has of the booking,
+    and not on what was told of it now; `recorded`: whether it is recorded, or will be."""
 
     reservation_id: str
     probability: float
     version: str
     arm: Arm | None
+    hold_out: bool
     stored: bool
     recorded: bool
     reasons: tuple[Reason, ...] = ()
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """An answer that is to be recorded. `booking`: where the store did not know it; `built`: whether its features
-    were built for the answer, and are to be stored too."""
+    were built for the answer, and are to be stored too; `hold_out`: what it was dealt with the answer, None where it
+    was not dealt."""
 
     reservation_id: str
     booking: Booking | None
@@ -197,14 +221,16 @@ class Note:
     built: bool
     version: str
     probability: float
+    hold_out: bool | None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Known:
-    """Features of a booking that are stored, or will be, and the versions whose answers are."""
+    """Features of a booking that are stored, or will be, whether it is held out, and the versions whose answers are."""
 
     features: Mapping[str, Any]
-    versions: set[str] = field(default_factory=set)
+    hold_out: bool
+    versions: tuple[str, ...] = ()
 
 
 class _Row(NamedTuple):
@@ -215,6 +241,12 @@ class _Row(NamedTuple):
     stored: bool  # the store has the booking, or will have it
     built: bool  # the features are not stored
     record: bool
+    deal: _Deal
+
+
+class _Deal(NamedTuple):
+    hold_out: bool
+    new: bool  # and to be written with the answer
 
 
 class Desk:
@@ -231,14 +263,16 @@ class Desk:
         rule: LabelRule,
         *,
         clock: Callable[[], datetime],
+        today: Callable[[], date],
         history_age: timedelta,
+        hold_out: float = 0.0,
         remembered: int = 50_000,
     ) -> None:
-        self._store, self._rule, self._clock = store, rule, clock
-        self._history_age, self._remembered = history_age, remembered
+        self._store, self._rule, self._clock, self._today = store, rule, clock, today
+        self._history_age, self._hold_out, self._remembered = history_age, hold_out, remembered
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._lock = threading.Lock()  # of what is known: whoever records corrects it
-        self._answering: dict[str, Loaded] = {}  # versions whose notes may still have to be corrected
+        self._answering: OrderedDict[str, Loaded] = OrderedDict()  # whose notes may still have to be corrected
         self._lookup: Lookup | None = None
         self._extras: tuple[Column, ...] = ()
         self._read_at = clock()
@@ -246,10 +280,13 @@ class Desk:
 
     def answer(self, serving: Serving, asked: Sequence[Asked]) -> tuple[list[list[Answer]], list[Note]]:
         """Answers for each group of bookings, and what of them is to be recorded; raises `ServiceDown`."""
-        self._answering = {**serving.loaded, **self._answering}
+        for version, loaded in serving.loaded.items():
+            self._answering[version] = loaded
+            self._answering.move_to_end(version)
+        while len(self._answering) > MOST_VERSIONS:
+            self._answering.popitem(last=False)
         rows = self._rows([(booking, one.record) for one in asked for booking in _sized(one.bookings)])
         by = [serving.of(row.booking["reservation_id"]) for row in rows]
-        probability = _predict([loaded for loaded, _ in by], [row.features for row in rows])
         # An older booking may be one that the version has learnt from: its score would prove nothing.
         counts = [
             row.record
@@ -257,6 +294,8 @@ class Desk:
             and not (row.built and row.booking["booked_on"] in serving.held)
             for row, (loaded, _) in zip(rows, by, strict=True)
         ]
+        rows = _agreeing(rows, counts)
+        probability = _predict([loaded for loaded, _ in by], [row.features for row in rows])
         notes = self._new(rows, [loaded.version for loaded, _ in by], probability, counts)
         wanted = [one.reasons for one in asked for _ in one.bookings]
         told = iter(
@@ -266,6 +305,7 @@ class Desk:
                     p,
                     loaded.version,
                     its_arm,
+                    row.deal.hold_out,
                     row.stored,
                     recorded,
                     loaded.model.reasons(row.features, reasons) if reasons else (),
@@ -282,28 +322,46 @@ class Desk:
         known = self._known
         features = [known.get(b["reservation_id"]) if record else None for b, record in bookings]
         rows = [
-            None if kept is None else _Row(booking, kept.features, True, False, record)
+            None if kept is None else _Row(booking, kept.features, True, False, record, _Deal(kept.hold_out, False))
             for (booking, record), kept in zip(bookings, features, strict=True)
         ]
         bare = [place for place, row in enumerate(rows) if row is None]
         if bare:
+            today = self._today()
             with self._store.begin() as work:
-                unknown = [bookings[place][0]["reservation_id"] for place in bare if bookings[place][1]]
-                stored = work.booked(unknown) if unknown else {}
+                stored = work.booked([bookings[place][0]["reservation_id"] for place in bare], today)
+                deals = self._deals([bookings[place][0] for place in bare], stored, today)
                 building = []
-                for place in bare:
+                for place, deal in zip(bare, deals, strict=True):
                     booking, record = bookings[place]
                     kept = stored.get(booking["reservation_id"]) if record else None
                     if kept is not None and kept.features is not None:
-                        rows[place] = _Row(kept.reservation, kept.features, True, False, record)
+                        rows[place] = _Row(kept.reservation, kept.features, True, False, record, deal)
                     else:
-                        building.append((place, booking if kept is None else kept.reservation, kept is not None))
-                lookup = self._past(work, [booking for _, booking, _ in building]) if building else None
-            for place, booking, there in building:
+                        building.append((place, booking if kept is None else kept.reservation, kept is not None, deal))
+                lookup = self._past(work, [booking for _, booking, _, _ in building]) if building else None
+            for place, booking, there, deal in building:
                 assert lookup is not None
                 record = bookings[place][1]
-                rows[place] = _Row(booking, lookup.features(booking, self._extras), there, True, record)
+                rows[place] = _Row(booking, lookup.features(booking, self._extras), there, True, record, deal)
         return [row for row in rows if row is not None]
+
+    def _deals(self, bookings: Sequence[Booking], stored: Mapping[str, Booked], today: date) -> list[_Deal]:
+        """Which bookings are held out: as they were dealt, else as `usecases.score.serve` would deal them."""
+        deals = []
+        for booking in bookings:
+            kept = stored.get(booking["reservation_id"])
+            if kept is None:
+                free = booking["booked_on"] <= today <= booking["arrival_on"]
+            else:
+                free = kept.untouched and kept.hold_out is None
+            deals.append(_Deal(kept is not None and bool(kept.hold_out), free and self._hold_out > 0))
+        if any(deal.new for deal in deals):
+            known = (stored.get(booking["reservation_id"]) for booking in bookings)
+            told = [b if kept is None else kept.reservation for b, kept in zip(bookings, known, strict=True)]
+            coins = dealt_out(_frame(told, _GROUP), self._hold_out).tolist()
+            deals = [_Deal(coin, True) if deal.new else deal for deal, coin in zip(deals, coins, strict=True)]
+        return deals
 
     def _new(
         self, rows: Sequence[_Row], versions: Sequence[str], probability: Sequence[float], counts: Sequence[bool]
@@ -317,26 +375,29 @@ class Desk:
                 reservation_id = row.booking["reservation_id"]
                 known = self._known.get(reservation_id)
                 if known is None:
-                    known = self._known[reservation_id] = _Known(row.features)
+                    known = self._known[reservation_id] = _Known(row.features, row.deal.hold_out)
                 else:
                     self._known.move_to_end(reservation_id)
                 if version not in known.versions:
-                    known.versions.add(version)
+                    known.versions += (version,)
                     new = None if row.stored else row.booking
-                    notes.append(Note(reservation_id, new, row.features, row.built, version, p))
+                    dealt = row.deal.hold_out if row.deal.new else None
+                    notes.append(Note(reservation_id, new, row.features, row.built, version, p, dealt))
             while len(self._known) > self._remembered:
                 self._known.popitem(last=False)
         return notes
 
     def _past(self, work: UnitOfWork, bookings: Sequence[Booking]) -> Lookup:
         oldest = min(booking["booked_on"] for booking in bookings)
-        if self._lookup is None or oldest < self._lookup.since or len(self._lookup) > MOST_KEYS:
-            self._lookup, self._extras = Lookup(self._rule, oldest - MARGIN), work.extra_columns()
-            self._read_at, self._seen = self._clock(), work.loads(LOADS)
-        lacking = self._lookup.lacking(bookings)
+        # This one to the end: `refresh` may put another in its place meanwhile, which lacks what is read here.
+        lookup = self._lookup
+        if lookup is None or oldest < lookup.since or len(lookup) > MOST_KEYS:
+            lookup, self._extras = Lookup(self._rule, oldest - MARGIN), work.extra_columns()
+            self._lookup, self._read_at, self._seen = lookup, self._clock(), work.loads(LOADS)
+        lacking = lookup.lacking(bookings)
         if lacking.size:
-            remember(work, self._lookup, lacking)
-        return self._lookup
+            remember(work, lookup, lacking)
+        return lookup
 
     def correct(self, notes: Iterable[Note], features: Mapping[str, Mapping[str, Any]]) -> list[Note]:
         """Somebody else was faster with the features of these bookings, and what is stored is what counts: the notes
@@ -348,7 +409,7 @@ class Desk:
         for note in notes:
             if (stored := features.get(note.reservation_id)) is not None:
                 probability = float(self._answering[note.version].model.predict([stored])[0])
-                corrected.append(Note(note.reservation_id, None, stored, False, note.version, probability))
+                corrected.append(note._replace(booking=None, features=stored, built=False, probability=probability))
         return corrected
 
     def forget(self, notes: Iterable[Note]) -> None:
@@ -378,6 +439,7 @@ class Desk:
 
 
 _group = itemgetter(*GROUP)
+_GROUP = tuple(column for column in COLUMNS if column.name in GROUP)
 
 
 def _sized(bookings: Sequence[Booking]) -> list[Booking]:
@@ -387,18 +449,33 @@ def _sized(bookings: Sequence[Booking]) -> list[Booking]:
     return [{**booking, GROUP_SIZE: float(sizes[own])} for booking, own in zip(bookings, groups, strict=True)]
 
 
+def _agreeing(rows: list[_Row], counts: Sequence[bool]) -> list[_Row]:
+    """The rows, with what the first one says of a booking in the place of what others say that ask about it at the
+    same time, where it is recorded."""
+    if len({row.booking["reservation_id"] for row in rows}) == len(rows):
+        return rows
+    first: dict[str, _Row] = {}
+    agreeing = []
+    for row, counted in zip(rows, counts, strict=True):
+        told = first.setdefault(row.booking["reservation_id"], row) if counted else row
+        agreeing.append(row if told is row else told._replace(stored=True))
+    return agreeing
+
+
 def _predict(by: Sequence[Loaded], features: Sequence[Mapping[str, Any]]) -> list[float]:
     """Each booking's probability by its version; all of a version at once."""
-    versions = {loaded.version for loaded in by}
-    if len(versions) == 1:
-        return list(by[0].model.predict(features).tolist())
-    probability = [0.0] * len(by)
-    for version in versions:
-        places = [place for place, loaded in enumerate(by) if loaded.version == version]
-        found = by[places[0]].model.predict([features[place] for place in places])
-        for place, p in zip(places, found.tolist(), strict=True):
-            probability[place] = p
-    return probability
+    probability = np.empty(len(by))
+    versions = {loaded.version: loaded for loaded in by}
+    for version, loaded in versions.items():
+        if len(versions) == 1:
+            probability = loaded.model.predict(features)
+        else:
+            places = [place for place, one in enumerate(by) if one.version == version]
+            probability[places] = loaded.model.predict([features[place] for place in places])
+    if not np.isfinite(probability).all():
+        raise BadInput(f"version {' or '.join(versions)} gives a booking no probability; roll back, or promote another")
+    found: list[float] = probability.tolist()
+    return found
 
 
 # --- what is kept of them --------------------------------------------------------------------------
@@ -414,20 +491,20 @@ class Recorded:
 
 
 def record(store: Store, notes: Sequence[Note], *, as_of: date, now: datetime) -> Recorded:
-    """Writes answers as a batch would have: bookings that are new, features where none are stored, predictions.
+    """Writes answers as a batch would have: bookings that are new, features where none are stored, predictions, and
+    who is held out.
 
     One transaction. What is there stays: to repeat it changes nothing. Raises `ServiceDown`, and `BadInput` for what
     the database does not take.
     """
     overtaken: dict[str, Mapping[str, Any]] = {}
     with store.begin() as work:
-        extras = work.extra_columns()
         new = {note.reservation_id: note.booking for note in notes if note.booking is not None}
         if new:
-            work.add_reservations(_reservations(list(new.values()), extras))
+            work.add_booked(list(new.values()))
         built = {note.reservation_id: note.features for note in notes if note.built}
-        if built and work.add_features(_features(built, extras), now) < len(built):
-            stored = work.booked(list(built))
+        if built and work.add_built(built, now) < len(built):
+            stored = work.booked(list(built), as_of)
             overtaken = {
                 i: kept.features
                 for i, kept in stored.items()
@@ -442,6 +519,9 @@ def record(store: Store, notes: Sequence[Note], *, as_of: date, now: datetime) -
             }
             rows = pd.DataFrame({"reservation_id": list(own), "probability": list(own.values())})
             written += work.add_predictions(version, rows, as_of, now)
+        dealt = {note.reservation_id: note.hold_out for note in notes if note.hold_out is not None}
+        if dealt:
+            work.deal(pd.Series(list(dealt)), np.array(list(dealt.values())), as_of)
         work.commit()
     return Recorded(written, overtaken)
 
@@ -453,25 +533,15 @@ def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(same(one[name], other.get(name)) for name in CORE.names)
 
 
-def _reservations(bookings: Sequence[Booking], extras: Sequence[Column]) -> pd.DataFrame:
-    """Bookings as `domain.reservation.coerce` has them, with their group size."""
+def _frame(bookings: Sequence[Booking], wanted: Sequence[Column]) -> pd.DataFrame:
+    """Columns of bookings as `domain.reservation.coerce` has them."""
     columns: dict[str, pd.Series] = {}
-    for column in (*COLUMNS, *extras):
+    for column in wanted:
         values = [booking.get(column.name) for booking in bookings]
         if column.kind == "date":
-            columns[column.name] = pd.Series(pd.to_datetime(pd.Series(values)).astype("datetime64[us]"))
+            columns[column.name] = pd.Series(np.array(values, dtype="datetime64[D]").astype("datetime64[us]"))
         elif column.kind in ("count", "number"):
             columns[column.name] = pd.Series(values, dtype="float64")
         else:
             columns[column.name] = pd.Series(values, dtype="str")
-    columns[GROUP_SIZE] = pd.Series([booking[GROUP_SIZE] for booking in bookings], dtype="float64")
     return pd.DataFrame(columns)
-
-
-def _features(built: Mapping[str, Mapping[str, Any]], extras: Sequence[Column]) -> pd.DataFrame:
-    """Features as `domain.features.build` gives them, indexed by reservation_id."""
-    names: FeatureSet = CORE.extended(extras)
-    rows = list(built.values())
-    columns = {name: pd.Series([row.get(name) for row in rows], dtype="float64") for name in names.numeric}
-    texts = {name: pd.Series([row.get(name) for row in rows], dtype="str") for name in names.categorical}
-    return pd.DataFrame(columns | texts).set_axis(pd.Index(list(built), name="reservation_id"))

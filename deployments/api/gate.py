@@ -7,12 +7,14 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import math
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +30,11 @@ from deployments.api.problems import failure as failed
 OPEN = ("/health", "/ready")
 PATHS = (*OPEN, "/predict", "/model", "/metrics", "/openapi.json")
 REQUEST_ID = "x-request-id"
+# In a scope's state: how many connections are open, this one among them (`server.Protocol`).
+CONNECTIONS = "connections"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# How often the log tells of requests that were refused for now; /metrics counts each.
+REFUSALS_TOLD_SECONDS = 1.0
 # Callers whose pace is remembered.
 MOST_CALLERS = 10_000
 _LOCAL = re.compile(r"^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$", re.IGNORECASE)
@@ -72,6 +78,11 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def _shown(token: str) -> bytes:
+    """The same of a token out of a header, whose bytes are read as latin-1."""
+    return hashlib.sha256(token.encode("latin-1")).digest()
+
+
 @dataclass
 class _Pace:
     """A bucket that fills by the second; each request takes one from it."""
@@ -88,6 +99,7 @@ class Gate:
         self._longest = api.body_kib * 1024
         self._paces: OrderedDict[str, _Pace] = OrderedDict()
         self._under_way = 0
+        self._refused, self._refusals_told_at = 0, -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -109,17 +121,27 @@ class Gate:
                 message = {**message, "headers": [*message["headers"], *own, (b"x-content-type-options", b"nosniff")]}
             await send(message)
 
-        caller, failure = "", None
+        caller, failure, refused = "", None, False
         self._under_way += 1
         try:
-            caller = self._caller(scope, headers)
+            address = str((scope.get("client") or ("",))[0])
+            try:
+                caller = self._caller(scope, headers)
+            except Problem:
+                self._keep_pace(address)
+                raise
             state["known"] = bool(caller) or not self._tokens
-            self._keep_pace(caller or str((scope.get("client") or ("",))[0]))
+            self._keep_pace(caller or address)
+            if state.get(CONNECTIONS, 0) > self._api.connections:
+                crowded = busy(f"{self._api.connections} connections are open")
+                crowded.headers["Connection"] = "close"
+                raise crowded
             if self._under_way > self._api.requests and scope["path"] not in OPEN:
                 raise busy(f"{self._api.requests} requests are under way")
             body = await self._body(scope, headers, receive)
             await self._app(scope, _replay(body, receive), sending)
         except Problem as problem:
+            refused = "Retry-After" in problem.headers
             await problem.response(request_id)(scope, receive, sending)
         except Exception as error:  # noqa: BLE001 (told in the log, and by its number to the caller; never its traceback)
             failure = error
@@ -131,18 +153,28 @@ class Gate:
         path = scope["path"] if scope["path"] in PATHS else "other"
         self._measures.requests.labels(path, status).inc()
         self._measures.seconds.labels(path).observe(seconds)
-        log(
-            logging.INFO if status < HTTPStatus.INTERNAL_SERVER_ERROR and failure is None else logging.ERROR,
-            "request",
-            failure,
-            request_id=request_id,
-            method=scope["method"],
-            path=scope["path"][:200],
-            status=status,
-            ms=round(1000 * seconds, 2),
+        facts = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "path": scope["path"][:200],
+            "status": status,
+            "ms": round(1000 * seconds, 2),
             **({"caller": caller} if caller else {}),
             **state.get("told", {}),
-        )
+        }
+        if refused:
+            self._tell_refusal(facts)
+        else:
+            wrong = status >= HTTPStatus.INTERNAL_SERVER_ERROR or failure is not None
+            log(logging.ERROR if wrong else logging.INFO, "request", failure, **facts)
+
+    def _tell_refusal(self, facts: Mapping[str, Any]) -> None:
+        """A line a second at most: of too many requests a line each would be too much, too."""
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._refusals_told_at >= REFUSALS_TOLD_SECONDS:
+            log(logging.WARNING, "refused", **facts, refused_since_last_told=self._refused)
+            self._refused, self._refusals_told_at = 0, now
 
     def _caller(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
         """The name of the token that was shown; empty where none is needed."""
@@ -157,7 +189,7 @@ class Gate:
             return ""
         shown = headers.get(b"authorization", "")
         kind, _, token = shown.partition(" ")
-        digest = _digest(token.strip())
+        digest = _shown(token.strip())
         # All of them, whichever it is: the time that it takes tells nothing.
         known = [name for own, name in self._tokens.items() if hmac.compare_digest(own, digest)]
         if kind.lower() == "bearer" and known:
@@ -189,7 +221,7 @@ class Gate:
         if scope["method"] in ("GET", "HEAD"):
             return b""
         length = headers.get(b"content-length", "")
-        if length.isdigit() and int(length) > self._longest:
+        if length.isascii() and length.isdigit() and int(length) > self._longest:
             raise self._too_long()
         parts: list[bytes] = []
         size = 0

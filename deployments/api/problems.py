@@ -64,7 +64,7 @@ def failure(request_id: str) -> Problem:
 
 @dataclass(frozen=True)
 class Told:
-    """The form of every refusal, for the description of the API."""
+    """What was found, what to do about it, and where in the request it is wrong, as far as it is."""
 
     error: str
     do: str

@@ -7,12 +7,13 @@ The rules themselves stand in `domain.reservation.COLUMNS`; a test holds this re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from http import HTTPStatus
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model, with_config
+from typing_extensions import TypedDict
 
 from cancellations.domain.lookup import Booking
 from cancellations.domain.reservation import COLUMNS, LONGEST_TEXT, MISSING_RULE, Column
@@ -60,22 +61,22 @@ class Reader:
     def __init__(self, extras: Sequence[Column], most: int) -> None:
         self.extras = tuple(extras)
         self.columns = (*COLUMNS, *extras)
-        self._numbers = [c.name for c in self.columns if c.kind in ("count", "number")]
-        self._counts = [c.name for c in self.columns if c.kind == "count"]
+        self._numbers = [(c.name, c.kind == "count") for c in self.columns if c.kind in ("count", "number")]
         self._texts = [c.name for c in self.columns if c.kind in ("id", "category")]
-        reservation = create_model(
-            "Reservation",
-            __config__=ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [EXAMPLE]}),
-            **{column.name: _field(column) for column in self.columns},  # type: ignore[call-overload]
-        )
+        self._missing = {c.name: math.nan if c.kind in ("count", "number") else None for c in self.columns}
+        # Dictionaries as they are read: an object of each reservation would be made to be taken apart again.
+        fields = {column.name: _field(column) for column in self.columns}
+        form = ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+        made: Any = TypedDict  # for type checkers it has to be written out
+        reservation: Any = with_config(form)(made("Reservation", fields))
         self.model: type[BaseModel] = create_model(
             "Asking",
             __config__=ConfigDict(
                 strict=True, extra="forbid", json_schema_extra={"examples": [{"reservations": [EXAMPLE], "reasons": 3}]}
             ),
             reservations=(list[reservation], Field(min_length=1, max_length=most, description="one or many")),
-            record=(bool, Field(True, description="false: score them as they are told, and keep nothing")),
-            reasons=(int, Field(0, ge=0, le=MOST_REASONS, description="how many reasons to give for each")),
+            record=(bool, Field(True, description="true; false scores them as they are told, and keeps nothing")),
+            reasons=(int, Field(0, ge=0, le=MOST_REASONS, description="0: how many reasons to give for each")),
         )
 
     def read(self, body: bytes, today: date) -> Reading:
@@ -88,69 +89,63 @@ class Reader:
         bookings: list[Booking] = []
         seen: dict[str, int] = {}
         for place, told in enumerate(given.reservations):
-            booking = self._booking(vars(told))
+            booking = {**self._missing, **told}
             bookings.append(booking)
+            broken = self._broken(booking, today)
             first = seen.setdefault(booking["reservation_id"] or "", place)
             if first != place:
-                again = f"appears again, after reservations[{first}]"
-                details.append(Detail(f"reservations[{place}].reservation_id", again))
-            details += [
-                Detail(f"reservations[{place}].{column}", rule) for column, rule in self._broken(booking, today)
-            ]
+                broken.append(("reservation_id", f"appears again, after reservations[{first}]"))
+            details += [Detail(f"reservations[{place}].{column}", rule) for column, rule in broken]
         if details:
             raise _refusal(details)
         return Reading(tuple(bookings), given.record, given.reasons)
 
-    def _booking(self, told: dict[str, Any]) -> dict[str, Any]:
-        booking = dict(told)
-        for name in self._numbers:
-            if booking[name] is None:
-                booking[name] = math.nan
+    def _broken(self, booking: dict[str, Any], today: date) -> list[tuple[str, str]]:
+        """Rules that a booking breaks beyond those of single values, as `domain.reservation.violations` tells them;
+        brings texts and missing numbers to the form in which they are stored."""
+        broken = []
         for name in self._texts:
             text = booking[name]
             if text is not None:
-                booking[name] = text.strip() or None
-        return booking
-
-    def _broken(self, booking: Booking, today: date) -> Iterator[tuple[str, str]]:
-        """Rules that a booking breaks beyond those of single values, as `domain.reservation.violations` tells them."""
-        for name in self._texts:
-            text = booking[name]
+                text = booking[name] = text.strip() or None
             if text is None:
                 if name in REQUIRED:
-                    yield name, MISSING_RULE
+                    broken.append((name, MISSING_RULE))
             elif len(text) > LONGEST_TEXT:
-                yield name, f"is longer than {LONGEST_TEXT:,} characters"
+                broken.append((name, f"is longer than {LONGEST_TEXT:,} characters"))
             elif "\0" in text:
-                yield name, "contains a NUL character"
-        for name in self._counts:
+                broken.append((name, "contains a NUL character"))
+        for name, is_count in self._numbers:
             number = booking[name]
-            if not (number.is_integer() or number != number):
-                yield name, "is not a whole number"
-        for name in ("booked_on", "arrival_on"):
-            if not FIRST_DAY <= booking[name] <= LAST_DAY:
-                yield name, f"lies before {FIRST_DAY} or after {LAST_DAY}"
-        if booking["booked_on"] > today + ZONES:
-            yield "booked_on", f"lies after {today}, the day that counts as today"
-        if booking["arrival_on"] < booking["booked_on"]:
-            yield "arrival_on", "lies before booked_on"
-        guests = [booking[name] for name in ("adults", "children", "babies")]
-        if not any(number > 0 for number in guests):
-            yield "adults", "no guest at all: adults, children and babies are 0"
+            if number is None:
+                booking[name] = math.nan
+            elif is_count and not (number.is_integer() or number != number):
+                broken.append((name, "is not a whole number"))
+        booked_on, arrival_on = booking["booked_on"], booking["arrival_on"]
+        for name, day in (("booked_on", booked_on), ("arrival_on", arrival_on)):
+            if not FIRST_DAY <= day <= LAST_DAY:
+                broken.append((name, f"lies before {FIRST_DAY} or after {LAST_DAY}"))
+        if booked_on > today + ZONES:
+            broken.append(("booked_on", f"lies after {today}, the day that counts as today"))
+        if arrival_on < booked_on:
+            broken.append(("arrival_on", "lies before booked_on"))
+        if not (booking["adults"] > 0 or booking["children"] > 0 or booking["babies"] > 0):
+            broken.append(("adults", "no guest at all: adults, children and babies are 0"))
+        return broken
 
 
-def _field(column: Column) -> tuple[Any, Any]:
-    described = Field(... if column.required else None)
+def _field(column: Column) -> Any:
+    kind: Any
     if column.kind == "date":
-        return date, described
-    if column.kind in ("id", "category"):
+        kind = date
+    elif column.kind in ("id", "category"):
         shape = {"type": "string", "maxLength": LONGEST_TEXT} | ({"minLength": 1} if column.required else {})
-        text = Annotated[str, WithJsonSchema(shape)]
-        return (text if column.required else text | None), described
-    shape = {"type": "integer" if column.kind == "count" else "number"}
-    shape |= {k: v for k, v in (("minimum", column.low), ("maximum", column.high)) if v is not None}
-    number = Annotated[float, Field(ge=column.low, le=column.high, allow_inf_nan=False), WithJsonSchema(shape)]
-    return (number if column.required else number | None), described
+        kind = Annotated[str, WithJsonSchema(shape)]
+    else:
+        shape = {"type": "integer" if column.kind == "count" else "number"}
+        shape |= {k: v for k, v in (("minimum", column.low), ("maximum", column.high)) if v is not None}
+        kind = Annotated[float, Field(ge=column.low, le=column.high, allow_inf_nan=False), WithJsonSchema(shape)]
+    return kind if column.required else NotRequired[Annotated[kind | None, Field(description=column.without)]]
 
 
 def _detail(error: Any) -> Detail:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cancellations.bootstrap import App
 from cancellations.errors import BadInput
 from deployments.api import log
 from deployments.api.app import Api
-from deployments.api.gate import is_loopback, tokens_of
+from deployments.api.gate import CONNECTIONS, is_loopback, tokens_of
 
 # Requests that are under way when it stops have so long to end.
 GRACE_SECONDS = 10
@@ -21,6 +25,64 @@ KEEP_ALIVE_SECONDS = 30
 BACKLOG = 1_024
 # Threads that record and read wait for this one at most so long where they hold the interpreter.
 SWITCH_SECONDS = 0.0005
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, which tells the application how many connections are open, and waits for a request's head, and for
+    its answer to be read, no longer than a client may take.
+
+    uvicorn's own limit of connections refuses in a way of its own, without Retry-After, and waits for heads for ever.
+    """
+
+    head_seconds = 5.0
+    _head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Between two requests uvicorn's own timer runs until the next one begins.
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._forget_head()
+        self.scope["state"][CONNECTIONS] = len(self.connections)
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        # Whoever does not read its answer gets no more of it: to close waits until it is read.
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _await_head(self) -> None:
+        if self._head is None and not self.transport.is_closing():
+            self._head = self.loop.call_later(self.head_seconds, self.timeout_keep_alive_handler)
+
+    def _forget_head(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+
+class Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What is there to stay need not be searched for garbage again and again, while somebody waits.
+        gc.collect()
+        gc.freeze()
+
+
+def _protocol(head_seconds: float) -> type[Protocol]:
+    return type("Protocol", (Protocol,), {"head_seconds": head_seconds})
 
 
 def serve(app: App, *, host: str, port: int, say: Callable[[str], None]) -> None:
@@ -33,34 +95,45 @@ def serve(app: App, *, host: str, port: int, say: Callable[[str], None]) -> None
         )
     log.to(sys.stderr)
     sys.setswitchinterval(SWITCH_SECONDS)
-    bound = _bound(host, port)
-    config = uvicorn.Config(
-        Api(app, tokens),
+    bound = bind(host, port)
+    config = configured(Api(app, tokens), seconds=app.settings.api.timeout_seconds)
+    with bound:
+        name = f"[{host}]" if ":" in host else host
+        guarded = "with" if tokens else "without"
+        say(f"serving on http://{name}:{bound.getsockname()[1]} ({guarded} tokens); Ctrl-C stops")
+        try:
+            Server(config).run(sockets=[bound])
+        except KeyboardInterrupt:
+            say("stopped")
+
+
+def configured(application: Any, seconds: float) -> uvicorn.Config:
+    """How uvicorn serves an ASGI application; `seconds`: that the head of a request may take."""
+    return uvicorn.Config(
+        application,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         lifespan="on",
         ws="none",
+        # uvloop takes one new connection in each turn. While a turn is long, for whoever is connected, new ones would
+        # wait for seconds, and hear nothing; asyncio takes all that are there.
+        loop="asyncio",
         backlog=BACKLOG,
-        limit_concurrency=app.settings.api.connections,
+        http=_protocol(seconds),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    with bound:
-        name = f"[{host}]" if ":" in host else host
-        guarded = "with" if tokens else "without"
-        say(f"serving on http://{name}:{bound.getsockname()[1]} ({guarded} tokens); Ctrl-C stops")
-        try:
-            uvicorn.Server(config).run(sockets=[bound])
-        except KeyboardInterrupt:
-            say("stopped")
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """Raises `BadInput` for an address that cannot be had."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # With its protocol: of a socket that does not name it asyncio does not know that small answers must not wait
+        # until the client has acknowledged the part before (TCP_NODELAY).
+        bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:

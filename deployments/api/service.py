@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from cancellations.bootstrap import App, clock
 from cancellations.domain.reservation import Column
 from cancellations.errors import CancellationsError, ServiceDown
-from cancellations.usecases.serve import Answer, Asked, Note, Recorded, Serving
+from cancellations.ports import RowClassifier, VersionRecord
+from cancellations.usecases.serve import Answer, Asked, Champion, Loader, Note, Serving
 from deployments.api.log import log
 from deployments.api.measures import Measures
 from deployments.api.problems import busy
@@ -23,18 +25,58 @@ Result = TypeVar("Result")
 
 # Bookings scored at once: more would let the first of them wait for the last.
 AT_ONCE = 1_000
-# Answers gather for so long before they are recorded, so many in a transaction at most.
-GATHER_SECONDS, IN_ONE_WRITE = 0.5, 500
+# Answers gather for so long before they are recorded, so many in a transaction at most. A transaction costs as much as
+# a thousand of its rows.
+GATHER_SECONDS, IN_ONE_WRITE = 0.5, 5_000
+# Where too many answers wait to be recorded, whoever asks waits so long for the next write, and is refused then.
+ROOM_SECONDS = 1.0
 # After a failure the next attempt waits twice as long as the one before, up to this.
-LONGEST_PAUSE = 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # A server that stops has so long to record what it has answered.
 LAST_SECONDS = 10.0
-# A database that was not reached for so many polls cannot be reached.
-POLLS = 3
+# A version is loaded within a second or two, the first one, with all that it needs, in some more. Who loads for longer
+# must not keep the ledger from being followed.
+LOADING_SECONDS, FIRST_LOADING_SECONDS = 2.0, 20.0
+
+
+class Loading:
+    """Loads versions beside whoever follows the ledger: they wait for a moment, and hear that it takes longer.
+
+    One that failed fails the same way until it is tried again, after a pause that doubles. For one thread.
+    """
+
+    def __init__(self, load: Loader, clock: Callable[[], float] = time.monotonic) -> None:
+        self._load, self._clock = load, clock
+        self._thread = ThreadPoolExecutor(1, "loading")
+        self._begun: dict[str, Future[RowClassifier]] = {}
+        self._tried_at: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
+
+    def load(self, record: VersionRecord, seconds: float) -> RowClassifier:
+        """Raises what loading raises, and `ServiceDown` while it takes longer than `seconds`."""
+        version, now = record.version, self._clock()
+        begun = self._begun.get(version)
+        if begun is None or (_failed(begun) and now >= self._tried_at[version] + self._pauses[version]):
+            begun = self._begun[version] = self._thread.submit(self._load, record)
+            self._tried_at[version] = now
+            self._pauses[version] = min(2 * self._pauses.get(version, FIRST_PAUSE / 2), LONGEST_PAUSE)
+        try:
+            model = begun.result(seconds)
+        except TimeoutError:
+            raise ServiceDown(f"version {version} is still being loaded") from None
+        del self._begun[version], self._tried_at[version], self._pauses[version]
+        return model
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _failed(begun: Future[RowClassifier]) -> bool:
+    return begun.done() and begun.exception() is not None
 
 
 class Service:
-    """Everything behind the API; `run` keeps it going."""
+    """Everything behind the API, from `start` to `stop`."""
 
     def __init__(self, app: App, measures: Measures) -> None:
         self.app, self.measures = app, measures
@@ -43,6 +85,7 @@ class Service:
         self.problem: str | None = "the server has only just started"
         self.reachable = False
         self._desk = app.desk()
+        self._loading = Loading(app.load_rows)
         self._scribe = Scribe(app.settings) if app.settings.api.recorder == "process" else None
         # One thread each: they share nothing but what the desk guards.
         self._scoring, self._writing, self._following = (
@@ -52,7 +95,7 @@ class Service:
         self._rows = 0
         self._notes: deque[Note] = deque()
         self._in_writing: list[Note] = []
-        self._asked, self._noted = asyncio.Event(), asyncio.Event()
+        self._asked, self._noted, self._written = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -60,7 +103,17 @@ class Service:
         if self._scribe is not None:
             await self._in(self._writing, self._scribe.start)
         await self._poll()
-        self._tasks = [asyncio.create_task(run()) for run in (self._answer, self._record, self._follow)]
+        runs = (self._answer, self._record, self._follow)
+        self._tasks = [asyncio.create_task(self._always(run)) for run in runs]
+
+    async def _always(self, run: Callable[[], Awaitable[None]]) -> None:
+        """One of the things that go on until it stops: what nobody foresaw ends none of them for good."""
+        while True:
+            try:
+                await run()
+            except Exception as error:  # noqa: BLE001 (told in the log; to answer and to record goes on)
+                log(logging.ERROR, "a part of the server failed and begins anew", error, part=run.__name__)
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def stop(self) -> None:
         """Records what was answered, as far as the store takes it in time."""
@@ -77,6 +130,7 @@ class Service:
             await self._in(self._writing, self._scribe.close)
         for thread in (self._scoring, self._writing, self._following):
             thread.shutdown(wait=False, cancel_futures=True)
+        self._loading.close()
         self.app.store.close()
 
     @property
@@ -92,10 +146,10 @@ class Service:
             raise busy(f"no version can answer: {self.problem}", "see /ready, and try again later")
         if self._rows + rows > knobs.waiting:
             raise busy(f"{self._rows:,} reservations wait for their answer")
-        if asked.record and self.unrecorded + rows > knobs.unrecorded:
-            raise busy(f"{self.unrecorded:,} answers wait to be recorded")
         if not self.reachable:
             raise busy(f"the store cannot be reached: {self.problem}", "see /ready, and try again later")
+        if asked.record and self.unrecorded + rows > knobs.unrecorded:
+            await self._room_for(rows)
         future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))
         self._rows += rows
@@ -108,6 +162,16 @@ class Service:
         except ServiceDown as error:
             log(logging.ERROR, "the store failed", what=str(error))
             raise busy("the store cannot be used", "see /ready, and try again later") from error
+
+    async def _room_for(self, rows: int) -> None:
+        """Waits until so many more answers may wait to be recorded; raises `Problem` when that takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_SECONDS):
+                while self.unrecorded + rows > self.app.settings.api.unrecorded:
+                    self._written.clear()
+                    await self._written.wait()
+                return
+        raise busy(f"{self.unrecorded:,} answers wait to be recorded")
 
     @property
     def unrecorded(self) -> int:
@@ -154,30 +218,44 @@ class Service:
         for (_, future), told in zip(batch, answers, strict=True):
             if not future.done():
                 future.set_result(told)
-            for answer in told:
-                self.measures.predictions.labels(answer.version, answer.arm or "none").inc()
+        given = Counter((answer.version, answer.arm or "none") for told in answers for answer in told)
+        for labels, count in given.items():
+            self.measures.predictions.labels(*labels).inc(count)
         if notes:
             self._notes.extend(notes)
             self._noted.set()
+
+    async def champion(self) -> Champion:
+        """Who is champion and why; raises `Problem` when the ledger cannot be read in time."""
+        seconds = self.app.settings.api.timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._in(self._following, self.app.champion)
+        except TimeoutError:
+            raise busy(f"the ledger was not read within {seconds:g} s") from None
+        except CancellationsError as error:
+            raise busy(str(error), "see /ready, and try again later") from error
 
     # --- what is recorded -------------------------------------------------------------------------
 
     async def _record(self) -> None:
         while True:
+            while self._notes or self._in_writing:
+                if not self._in_writing:
+                    self._in_writing = [self._notes.popleft() for _ in range(min(IN_ONE_WRITE, len(self._notes)))]
+                await self._write(self._in_writing)
+                self._in_writing = []
+                self._written.set()
             await self._noted.wait()
             self._noted.clear()
             await asyncio.sleep(GATHER_SECONDS)
-            while self._notes:
-                self._in_writing = [self._notes.popleft() for _ in range(min(IN_ONE_WRITE, len(self._notes)))]
-                await self._write(self._in_writing)
-                self._in_writing = []
 
     async def _write(self, notes: Sequence[Note]) -> None:
         """Until it is written; what the store refuses for itself is left out, and told."""
         pause = GATHER_SECONDS
         while True:
             try:
-                done = await self._in(self._writing, lambda: self._keep(notes))
+                written, overtaken = await self._in(self._writing, lambda: self._keep(notes))
             except ServiceDown as error:
                 log(logging.ERROR, "answers are not recorded yet", waiting=self.unrecorded, what=str(error))
                 await asyncio.sleep(pause)
@@ -200,46 +278,50 @@ class Service:
                 self.measures.dropped.inc()
                 return
             else:
-                self.measures.recorded.inc(done.written)
-                if done.overtaken:
-                    self.measures.overtaken.inc(len(done.overtaken))
-                    await self._write(self._desk.correct(notes, done.overtaken))
+                self.measures.recorded.inc(written)
+                self.measures.overtaken.inc(overtaken)
                 return
 
-    def _keep(self, notes: Sequence[Note]) -> Recorded:
-        return self.app.record(notes) if self._scribe is None else self._scribe.record(notes)
+    def _keep(self, notes: Sequence[Note]) -> tuple[int, int]:
+        """How many predictions were new, and how many of the notes somebody had been faster with."""
+        record = self.app.record if self._scribe is None else self._scribe.record
+        written = overtaken = 0
+        while notes:
+            done = record(notes)
+            written, overtaken = written + done.written, overtaken + len(done.overtaken)
+            notes = self._desk.correct(notes, done.overtaken)
+        return written, overtaken
 
     # --- who answers ------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        pause = seconds = self.app.settings.api.poll_seconds
         while True:
-            await asyncio.sleep(pause)
-            pause = seconds if await self._poll() else min(2 * pause, max(seconds, LONGEST_PAUSE))
+            await asyncio.sleep(self.app.settings.api.poll_seconds)
+            await self._poll()
 
-    async def _poll(self) -> bool:
-        """Takes over what the ledger says now; False when that cannot be served."""
-        before, told = self.serving, self.problem
+    async def _poll(self) -> None:
+        """Takes over what the ledger says now, as far as it can be served."""
+        before, told, unforeseen = self.serving, self.problem, None
         try:
-            serving, self.extras = await self._in(self._following, self._look)
+            self.extras, serving = await self._in(self._following, self._look)
             self.serving, self.reachable, self.problem = serving, True, "; ".join(serving.problems) or None
         except Exception as error:  # noqa: BLE001 (whatever a version or a server does, the last good one answers)
             self.problem = str(error) or repr(error)
             self.reachable = await self._in(self._following, self._database_answers)
-            if self.problem != told:
-                unforeseen = None if isinstance(error, CancellationsError) else error
-                stays = "nobody" if before is None else f"version {before.champion.version}"
-                log(logging.ERROR, "the ledger's versions cannot be served", unforeseen, what=self.problem, stays=stays)
+            unforeseen = None if isinstance(error, CancellationsError) else error
+        if self.problem is not None and self.problem != told:
+            stays = "nobody" if before is None else f"version {before.champion.version}"
+            log(logging.ERROR, "what the ledger says cannot be served", unforeseen, what=self.problem, stays=stays)
         if self.serving is not None and self.serving is not before:
             log(logging.INFO, "serving", **self.told)
         self._show()
-        return self.problem is None
 
-    def _look(self) -> tuple[Serving, tuple[Column, ...]]:
-        serving = self.app.follow(self.serving)
+    def _look(self) -> tuple[tuple[Column, ...], Serving]:
         self._desk.refresh()
         with self.app.store.begin() as work:
-            return serving, work.extra_columns()
+            extras = work.extra_columns()
+        seconds = FIRST_LOADING_SECONDS if self.serving is None else LOADING_SECONDS
+        return extras, self.app.follow(self.serving, lambda record: self._loading.load(record, seconds))
 
     def _database_answers(self) -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,8 +31,10 @@ from cancellations.errors import BadInput
 from cancellations.settings import Api as ApiSettings
 from deployments.api.app import Api
 from deployments.api.gate import tokens_of
+from deployments.api.reference import reference
 from deployments.api.reservations import EXAMPLE
 
+PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 TOKEN, OTHER = "a-token-of-the-test-suite", "another-token-for-the-pms"
 # Whatever is waited for comes within a second or two; a busy machine takes longer.
 PATIENCE = 60.0
@@ -89,6 +92,7 @@ def test_one_and_many_are_answered_with_reasons_on_request_and_recorded_when_it_
             "reservation_id": reservation_id,
             "version": "1",
             "arm": None,
+            "hold_out": False,
             "stored": False,
             "recorded": True,
         }
@@ -226,6 +230,30 @@ def test_a_full_queue_refuses_and_asks_for_patience(trained: World, monkeypatch:
             time.sleep(0.02)
         assert measure(client, "recorded_total") == 8
         assert client.post("/predict", json=told(9)).status_code == 200
+
+
+def test_whoever_comes_while_answers_are_written_waits_for_room(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, right = threading.Event(), App.record
+
+    def record(app: App, notes: Any) -> Any:
+        assert go.wait(PATIENCE)
+        return right(app, notes)
+
+    monkeypatch.setattr(App, "record", record)
+    with served(trained, unrecorded=10) as client:
+        service = client.api.service  # type: ignore[attr-defined]
+        wait = service._room_for
+
+        async def room_for(rows: int) -> None:
+            go.set()
+            await wait(rows)
+
+        monkeypatch.setattr(service, "_room_for", room_for)
+        assert client.post("/predict", json=told(8)).status_code == 200
+        assert client.post("/predict", json=told(9)).status_code == 200 and go.is_set()
+    assert len(trained.predictions("1")) == 9
 
 
 def settings_down() -> Exception:
@@ -385,6 +413,21 @@ def test_whatever_its_description_allows_is_answered_as_described(trained: World
 
         ask()
         assert {("POST /predict", 422), ("GET /model", 200)} <= seen
+
+
+def test_its_examples_are_true_and_its_page_is_what_it_says_of_itself(trained: World) -> None:
+    with served(trained) as client:
+        described = client.get("/openapi.json").json()
+        predict = described["paths"]["/predict"]["post"]
+        for example in predict["requestBody"]["content"]["application/json"]["examples"].values():
+            answer = client.post("/predict", json=example["value"])
+            assert answer.status_code == 200, answer.text
+        told = predict["responses"]["200"]["content"]["application/json"]["example"]
+        for one in (told, answer.json()):
+            assert set(one) == {"request_id", "predictions"}
+        [example], [given] = told["predictions"], answer.json()["predictions"]
+        assert set(example) == set(given) and set(example["reasons"][0]) == set(given["reasons"][0])
+    assert PAGE.read_text() == reference(described), "write it anew: deployments/api/reference.py says how"
 
 
 def test_who_asks_too_fast_is_slowed_and_others_are_not(trained: World, tmp_path: Path) -> None:

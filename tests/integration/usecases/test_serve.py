@@ -17,11 +17,15 @@ from world import FIRST, POLICY, SECOND, START, Table, World, simulator
 from cancellations.domain.checks import Hold, HoldState
 from cancellations.domain.comparison import Arm, arm
 from cancellations.domain.features import CORE
+from cancellations.domain.hold_out import ActionPolicy
+from cancellations.domain.lookup import Lacking, Lookup
 from cancellations.domain.promotion import Change, Standing
 from cancellations.domain.reservation import COLUMNS, Column
 from cancellations.errors import BadInput, Refused, ServiceDown
 from cancellations.inference import RowModel
-from cancellations.ports import RowClassifier, VersionRecord
+from cancellations.ports import RowClassifier, UnitOfWork, VersionRecord
+from cancellations.usecases import serve
+from cancellations.usecases.point_in_time import remember
 from cancellations.usecases.serve import Answer, Asked, Desk, Serving, champion, follow, record
 
 TODAY = SECOND + timedelta(days=1)
@@ -35,8 +39,15 @@ def loader(world: World) -> Callable[[VersionRecord], RowClassifier]:
     return load
 
 
-def desk_of(world: World) -> Desk:
-    return Desk(world.store, POLICY.labels, clock=world.clock, history_age=timedelta(minutes=1))
+def desk_of(world: World, hold_out: float = 0.0) -> Desk:
+    return Desk(
+        world.store,
+        POLICY.labels,
+        clock=world.clock,
+        today=lambda: TODAY,
+        history_age=timedelta(minutes=1),
+        hold_out=hold_out,
+    )
 
 
 def plain(frame: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> list[dict[str, Any]]:
@@ -122,7 +133,7 @@ def test_an_unknown_reservation_gets_what_a_batch_would_have_given_and_leaves_th
     recorded = serving.predictions("1")
     assert recorded.loc[ids].tolist() == [a.probability for a in answers]
     with serving.store.begin() as here, other.store.begin() as there:
-        mine, theirs = here.booked(ids.tolist()), there.booked(ids.tolist())
+        mine, theirs = here.booked(ids.tolist(), TODAY), there.booked(ids.tolist(), TODAY)
     assert {i: str(dict(b.reservation)) for i, b in mine.items()} == {
         i: str(dict(b.reservation)) for i, b in theirs.items()
     }
@@ -179,7 +190,7 @@ def test_asking_again_records_nothing_twice_and_says_the_same(serving: World) ->
     new = plain(made_on(TODAY))[:5]
     desk, who = desk_of(serving), follow(serving.store, loader(serving), None)
     answers, notes = desk.answer(who, [Asked(tuple(new)), Asked(tuple(new))])
-    assert answers[0] == [replace(a, stored=False) for a in answers[1]]
+    assert answers[0] == [a._replace(stored=False) for a in answers[1]]
     assert sorted(n.reservation_id for n in notes) == sorted(b["reservation_id"] for b in new)
     assert record(serving.store, notes, as_of=TODAY, now=serving.clock()).written == 5
     # By this process, by another one, and by the same notes once more after a commit that nobody heard of.
@@ -189,6 +200,18 @@ def test_asking_again_records_nothing_twice_and_says_the_same(serving: World) ->
     afresh, once_more = desk_of(serving).answer(who, [Asked(tuple(new))])
     assert [a.probability for a in afresh[0]] == [a.probability for a in answers[0]]
     assert record(serving.store, once_more, as_of=TODAY, now=serving.clock()).written == 0
+
+
+def test_of_two_who_say_otherwise_of_a_booking_at_the_same_time_the_first_counts(trained: World) -> None:
+    [one] = plain(made_on(TODAY).head(1))
+    dear = {**one, "price": 5 * one["price"], "deposit_type": "Non Refund"}
+    desk, who = desk_of(trained), follow(trained.store, loader(trained), None)
+    [[first], [second], [quote]], notes = desk.answer(
+        who, [Asked((one,)), Asked((dear,)), Asked((dear,), record=False)]
+    )
+    assert second.probability == first.probability != quote.probability
+    assert (first.stored, second.stored, quote.stored) == (False, True, False)
+    assert record(trained.store, notes, as_of=TODAY, now=trained.clock()).written == 1
 
 
 def test_a_batch_that_was_faster_fixes_the_features_and_the_recorded_score(serving: World) -> None:
@@ -213,7 +236,7 @@ def test_a_batch_that_was_faster_fixes_the_features_and_the_recorded_score(servi
     assert [a.probability for a in corrected] != [a.probability for a in told]
     np.testing.assert_allclose([a.probability for a in corrected], batch.loc[new["reservation_id"]], atol=1e-12)
     with serving.store.begin() as work:
-        kept = work.booked([bookings[0]["reservation_id"]])
+        kept = work.booked([bookings[0]["reservation_id"]], TODAY)
     assert kept[bookings[0]["reservation_id"]].reservation["price"] == bookings[0]["price"]
 
 
@@ -228,7 +251,7 @@ def test_what_is_asked_without_record_is_scored_as_told_and_leaves_nothing(train
     assert [a.probability for a in dear] != [a.probability for a in kept]
     ask(trained, desk, new, record=False)
     with trained.store.begin() as work:
-        assert work.booked([b["reservation_id"] for b in new]) == {}
+        assert work.booked([b["reservation_id"] for b in new], TODAY) == {}
 
 
 def test_a_booking_that_the_version_may_have_learnt_from_is_answered_and_not_recorded(trained: World) -> None:
@@ -261,8 +284,70 @@ def test_bookings_that_come_together_are_a_group(trained: World) -> None:
     group = [{**one, "reservation_id": f"g{n}"} for n in range(4)]
     ask(trained, desk_of(trained), group)
     with trained.store.begin() as work:
-        assert {b.reservation["group_size"] for b in work.booked(["g0", "g3"]).values()} == {4.0}
+        assert {b.reservation["group_size"] for b in work.booked(["g0", "g3"], TODAY).values()} == {4.0}
     assert set(stored_features(trained, ["g0", "g3"])["group_size"]) == {4.0}
+
+
+# --- whom nobody acts upon --------------------------------------------------------------------------
+
+
+def test_who_is_held_out_is_told_as_a_batch_would_deal_it_and_stays_so(serving: World, serving_too: World) -> None:
+    fill(serving)
+    new = made_on(TODAY)
+    ids = new["reservation_id"]
+    desk = desk_of(serving, hold_out=0.5)
+    told = [a.hold_out for a in ask(serving, desk, plain(new))]
+    assert 0.2 < np.mean(told) < 0.8
+    with serving.store.begin() as work:
+        assert work.held_out(ids).tolist() == told
+
+    other = serving_too
+    fill(other)
+    other.actions = ActionPolicy(hold_out=0.5)
+    other.ingest(until=TODAY, source=Table(new.assign(status=None, known_on=pd.NaT)))
+    other.score(until=TODAY)
+    assert other.served(TODAY).loc[ids, "hold_out"].tolist() == told
+
+    # Staff have been told so: no other share changes it, whoever is asked.
+    serving.actions = ActionPolicy(hold_out=1.0)
+    serving.score(until=TODAY)
+    assert serving.served(TODAY).loc[ids, "hold_out"].tolist() == told
+    for asked in (desk, desk_of(serving), desk_of(serving, hold_out=1.0)):
+        for record_ in (True, False):
+            assert [a.hold_out for a in ask(serving, asked, plain(new), record=record_)] == told
+
+
+def test_without_a_hold_out_nobody_is_dealt_and_whoever_was_stays_held_out(trained: World) -> None:
+    first, second = plain(made_on(TODAY).head(2))
+    assert not ask(trained, desk_of(trained), [first])[0].hold_out
+    with trained.store.begin() as work:
+        assert not work.has_hold_out(TODAY)
+    assert ask(trained, desk_of(trained, hold_out=1.0), [second])[0].hold_out
+    assert [a.hold_out for a in ask(trained, desk_of(trained), [first, second])] == [False, True]
+
+
+def test_what_was_acted_upon_or_is_over_is_not_held_out(trained: World) -> None:
+    loaded = plain(made_on(SECOND))
+    acted, called_back, over, *_ = [b for b in loaded if b["arrival_on"] > TODAY]
+    with trained.store.begin() as work:
+        rows = pd.DataFrame(
+            {
+                "reservation_id": [acted["reservation_id"], called_back["reservation_id"]],
+                "action_taken": ["call", "none"],
+                "acted_on": pd.Timestamp(SECOND),
+            }
+        )
+        work.record_actions(rows)
+        known = pd.DataFrame({"reservation_id": [over["reservation_id"]], "status": "canceled"})
+        work.record_outcomes(known.assign(known_on=pd.Timestamp(SECOND)))
+        work.commit()
+    past = {**plain(made_on(TODAY).head(1))[0], "arrival_on": TODAY - timedelta(days=1), "booked_on": SECOND}
+    answers = ask(trained, desk_of(trained, hold_out=1.0), [acted, called_back, over, past])
+    assert [a.hold_out for a in answers] == [False, True, False, False]
+    trained.actions = ActionPolicy(hold_out=1.0)
+    trained.score(until=TODAY)
+    served = trained.served(TODAY)["hold_out"]
+    assert not served[acted["reservation_id"]] and served[called_back["reservation_id"]]
 
 
 # --- what is known of the past ----------------------------------------------------------------------
@@ -290,6 +375,21 @@ def test_a_booking_of_an_older_day_is_looked_up_as_of_its_day(trained: World) ->
     for day in (TODAY, SECOND - timedelta(days=50), START + timedelta(days=5), SECOND):
         bookings = plain(made_on(day))[:5]
         assert ask(trained, desk, bookings, record=False) == ask(trained, desk_of(trained), bookings, record=False)
+
+
+def test_a_past_that_is_exchanged_while_somebody_looks_into_it_changes_no_answer(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = plain(made_on(TODAY))[:5]
+    answers = ask(trained, desk_of(trained), new, record=False)
+    desk = desk_of(trained)
+
+    def exchanged(work: UnitOfWork, lookup: Lookup, wanted: Lacking) -> None:
+        remember(work, lookup, wanted)
+        desk._lookup = Lookup(POLICY.labels, lookup.since)
+
+    monkeypatch.setattr(serve, "remember", exchanged)
+    assert ask(trained, desk, new, record=False) == answers
 
 
 def test_a_declared_column_is_kept_and_is_a_feature(serving: World) -> None:
@@ -373,13 +473,13 @@ def test_a_rival_that_cannot_be_loaded_leaves_its_bookings_to_the_champion_until
     assert mended.rival is not None and mended.problems == () and mended.champion is who.champion
 
 
-def test_a_champion_that_cannot_be_loaded_is_refused(trained: World) -> None:
-    who = follow(trained.store, loader(trained), None)
-    with trained.store.begin() as work:
-        seen = work.standing()
-        record_ = work.version("1")
+def test_a_champion_that_cannot_be_loaded_is_not_served_and_the_present_one_stays(challenged: World) -> None:
+    who = follow(challenged.store, loader(challenged), None)
+    assert who.trial is not None
+    with challenged.store.begin() as work:
+        seen, record_ = work.standing(), work.version("1")
         assert record_ is not None
-        work.add_version(replace(record_, version="9", request_id="nine"), trained.clock())
+        work.add_version(replace(record_, version="9", request_id="nine"), challenged.clock())
         work.change_standing(
             seen,
             champion="9",
@@ -388,9 +488,19 @@ def test_a_champion_that_cannot_be_loaded_is_refused(trained: World) -> None:
             reason="by hand",
             by="ada",
             as_of=SECOND,
-            now=trained.clock(),
+            now=challenged.clock(),
         )
         work.commit()
+    assert challenged.standing() == Standing("9", None, seen.epoch + 1)
     with pytest.raises((BadInput, ServiceDown), match="9"):
-        follow(trained.store, loader(trained), who)
-    assert trained.standing() == Standing("9", None, seen.epoch + 1)
+        follow(challenged.store, loader(challenged), None)
+    stays = follow(challenged.store, loader(challenged), who)
+    # Its trial is over: who was tried answers no more.
+    assert stays.champion is who.champion and stays.epoch == seen.epoch
+    assert stays.trial is None and stays.rival is None and "champion 9 is not served, 1 stays" in stays.problems[0]
+    assert follow(challenged.store, loader(challenged), stays) is stays
+    # Days that are held back are followed all the same.
+    with challenged.store.begin() as work:
+        work.add_hold(Hold(TODAY, TODAY, 4, (), "content"), challenged.clock())
+        work.commit()
+    assert follow(challenged.store, loader(challenged), stays).held == {TODAY}
