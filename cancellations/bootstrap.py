@@ -19,6 +19,7 @@ import pandas as pd
 from cancellations import settings as settings_module
 from cancellations.domain.calibration import Calibration
 from cancellations.domain.checks import DayCheck, Hold
+from cancellations.domain.events import FlowFailed, FlowSilent
 from cancellations.domain.fidelity import Fidelity
 from cancellations.domain.outlook import Outlook
 from cancellations.domain.retraining import RetrainRequest
@@ -46,7 +47,7 @@ from cancellations.ports import (
     Trainer,
     VersionRecord,
 )
-from cancellations.registry import MlflowRegistry
+from cancellations.registry import MlflowRegistry, import_client
 from cancellations.settings import NEVER, Settings
 from cancellations.sources.check import Check as Check
 from cancellations.sources.check import check
@@ -64,6 +65,7 @@ from cancellations.store import Database as Database
 from cancellations.store import SqlStore, open_store, upgrade
 from cancellations.store.exports import TableExports
 from cancellations.usecases import adopt as adopt_
+from cancellations.usecases import alarm as alarm_
 from cancellations.usecases import calibrate as calibrate_
 from cancellations.usecases import check as check_
 from cancellations.usecases import compare as compare_
@@ -112,6 +114,19 @@ def prepare(settings: Settings) -> None:
 def database_of(settings: Settings) -> Database:
     """The store's database, for those who look after it; need not be there yet."""
     return Database(settings.store_url)
+
+
+def import_mlflow() -> None:
+    """MLflow as registries use it, which otherwise is imported by the first question."""
+    import_client()
+
+
+def greet_mail_server(settings: Settings, patience: float) -> None:
+    """Logs in to the owners' mail server and sends nothing; raises `ServiceDown`, also when it stays silent for
+    `patience` seconds, or `BadInput`."""
+    mail = settings.mail
+    hurried = mail.model_copy(update={"timeout_seconds": min(patience, mail.timeout_seconds)})
+    SmtpMailer(hurried, settings.environment).greet()
 
 
 def registry(settings: Settings) -> MlflowRegistry:
@@ -519,6 +534,16 @@ class App:
         """The page of a flow run, when Prefect's UI is configured."""
         ui = self.settings.prefect_ui.rstrip("/")
         return f"{ui}/runs/flow-run/{run}" if ui else None
+
+    def tell_failed(self, *, flow: str, run_id: str, run: str, state: str, said: str, at: datetime) -> FlowFailed:
+        """Writes a mail about a run of a flow that ended in an error."""
+        return alarm_.tell_failed(
+            self.store, flow=flow, run_id=run_id, run=run, state=state, said=said, at=at, now=clock()
+        )
+
+    def tell_silent(self, *, flow: str, since: datetime | None, hours: int) -> FlowSilent:
+        """Writes a mail about a flow that has completed no run since a moment."""
+        return alarm_.tell_silent(self.store, flow=flow, since=since, hours=hours, now=clock())
 
     def reconcile(self, patience: timedelta | None = None) -> reconcile_.Reconciled:
         return reconcile_.reconcile(

@@ -44,7 +44,7 @@ def prepare(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
         if any(home.iterdir()):
-            _check(home)
+            check(home)
             with tempfile.TemporaryFile(dir=home):
                 pass
         else:
@@ -63,7 +63,7 @@ def fresh(home: Path) -> None:
     Marker and lock stay, so an interrupted call can be repeated. Raises `BadInput` for any folder
     that is not a home of this version.
     """
-    _check(home)
+    check(home)
     for entry in home.iterdir():
         if entry.name in (MARKER, LOCK):
             continue
@@ -104,7 +104,8 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _check(home: Path) -> None:
+def check(home: Path) -> None:
+    """Raises `BadInput` for any folder that is not a home of this version; changes nothing."""
     marker = home / MARKER
     if not marker.is_file():
         raise BadInput(

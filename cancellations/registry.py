@@ -143,6 +143,12 @@ def _kind(dtype: Any) -> str:
     return "double" if pd.api.types.is_numeric_dtype(dtype) else "string"
 
 
+def import_client() -> None:
+    """For whoever would rather wait for MLflow's import now than at a registry's first question."""
+    import mlflow.artifacts
+    import mlflow.sklearn  # noqa: F401
+
+
 class MlflowRegistry:
     """`ports.Registry` on an MLflow tracking store: a server's address, or a database directly.
 

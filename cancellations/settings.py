@@ -350,6 +350,23 @@ class _DotEnv(DotEnvSettingsSource):
         return _from_files(super()._load_env_vars())
 
 
+class Doctor(BaseModel):
+    """What `cancellations doctor` takes for right; `docs/runbook.md` tells what to do about the rest."""
+
+    timeout_seconds: float = Field(20.0, gt=0, description="that a check may take; all of them run at once")
+    least_free_gib: float = Field(
+        2.0, ge=0, description="room on the disks of home and artifacts; a version takes some 3 MiB, a database more"
+    )
+    clock_seconds: float = Field(
+        5.0, gt=0, description="that clocks may be apart; leases last minutes, but events are put in order by them"
+    )
+    canary_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="until a canary must be back; an idle worker takes five, a busy one waits its turn",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Addresses left empty are derived from `home`."""
 
@@ -396,6 +413,7 @@ class Settings(BaseSettings):
     scoring: Scoring = Scoring()
     retention: Retention = Retention()
     api: Api = Api()
+    doctor: Doctor = Doctor()
     public_data: PublicData = PublicData()
 
     max_lead_days: int | None = Field(

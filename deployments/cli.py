@@ -17,6 +17,7 @@ from deployments.commands import (
     calibrating,
     champion,
     database,
+    doctoring,
     loop,
     mailing,
     mapping,
@@ -75,7 +76,14 @@ PANELS: Mapping[str, tuple[Callable[..., None], ...]] = {
     ),
     "Look after it": (database.backup, database.restore, database.retain),
     "Look back": (reporting.report, replaying.replay),
-    "Ask": (asking.status, asking.history, asking.explain, versions.reproduce, versions.compare),
+    "Ask": (
+        asking.status,
+        doctoring.doctor,
+        asking.history,
+        asking.explain,
+        versions.reproduce,
+        versions.compare,
+    ),
     "Decide": (
         calibrating.calibrate,
         champion.recalibrate,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
+from prefect.states import Crashed
 
 from cancellations.domain.events import Message, subject
 from cancellations.errors import ServiceDown
 
 RETRAIN = "retrain/retrain"
 TIMEOUT_SECONDS = 15.0
+# An attempt that has failed tells Prefect so within seconds; what still "runs" then has lost its process.
+ENDING = timedelta(seconds=10)
 
 
 class PrefectDoorbell:
@@ -59,6 +64,7 @@ class PrefectDoorbell:
             raise ServiceDown(f"Prefect at {address} did not take the event {message.topic}: {error!r}") from error
 
     def start_retrain(self, request_id: str, attempt: int) -> str:
+        """Runs of earlier attempts that Prefect takes for running are ended as crashed: their slot is needed."""
         address = self._address()
         try:
             with get_client(sync_client=True) as client:
@@ -75,6 +81,8 @@ class PrefectDoorbell:
                         break
                     # That run ended without a claim on the request, refused or crashed: another one follows it.
                     key = f"{request_id}:{attempt}:{run.id}"
+                if attempt > 1:
+                    _bury(client, run, request_id)
         except ObjectNotFound as error:
             raise ServiceDown(
                 f"Prefect at {address} has no deployment {RETRAIN!r}; deploy with `prefect deploy --all`"
@@ -82,3 +90,14 @@ class PrefectDoorbell:
         except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
             raise ServiceDown(f"Prefect at {address} did not start the retrain of {request_id}: {error!r}") from error
         return str(run.id)
+
+
+def _bury(client: SyncPrefectClient, run: FlowRun, request_id: str) -> None:
+    """Ends runs of a request that are left of a dead worker; nobody else would for minutes, or ever."""
+    running = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING"]}}})
+    of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id] if run.deployment_id else []))
+    begun = datetime.now(UTC) - ENDING
+    for other in client.read_flow_runs(flow_run_filter=running, deployment_filter=of_deployment):
+        dead = other.parameters.get("request_id") == request_id and other.id != run.id
+        if dead and other.start_time is not None and other.start_time < begun:
+            client.set_flow_run_state(other.id, Crashed(message="Its worker died; another attempt follows."))

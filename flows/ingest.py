@@ -12,6 +12,7 @@ from cancellations.errors import BadInput, Refused
 from cancellations.ports import Load
 from flows.application import application, named, publish, table, tell
 from flows.deliver import relay
+from flows.parameters import Said
 
 
 @task
@@ -23,7 +24,7 @@ def load(locator: str, mapping: str | None, after: date | None, until: date, aga
 
 @flow(name="ingest", flow_run_name=named("ingest"))
 def ingest(
-    source: str | None = None, after: date | None = None, until: date | None = None, mapping: str | None = None
+    source: Said | None = None, after: date | None = None, until: date | None = None, mapping: Said | None = None
 ) -> None:
     """Loads bookings made in (after, until] and the outcomes that became known by then.
 

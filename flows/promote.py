@@ -11,6 +11,7 @@ from cancellations.errors import Refused
 from cancellations.usecases.promote import Takeover
 from flows.application import application, named, publish, refused, tell
 from flows.deliver import relay
+from flows.parameters import Said, Version
 from flows.takeover import asker, concluded, verified
 
 
@@ -20,7 +21,7 @@ def install(version: str, reason: str, by: str, as_of: date) -> Takeover:
 
 
 @flow(name="promote", flow_run_name=named("promote"))
-def promote(version: str, reason: str, until: date | None = None) -> State | None:
+def promote(version: Version, reason: Said, until: date | None = None) -> State | None:
     """Makes a version champion past gate and trial: proves that it loads and scores, checks what is served.
 
     The champion before it keeps scoring, and the probation that begins rolls back by itself.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
 from prefect import flow, get_run_logger, task
+from pydantic import Field
 
 from cancellations.usecases.reconcile import Reconciled
 from flows.application import application, named, publish, tell
@@ -17,7 +19,7 @@ def look(patience_seconds: float | None) -> Reconciled:
 
 
 @flow(name="reconcile", flow_run_name=named("reconcile"))
-def reconcile(patience_seconds: float | None = None) -> None:
+def reconcile(patience_seconds: Annotated[float, Field(ge=0)] | None = None) -> None:
     """Starts requests that a lost event left waiting, recovers those of dead workers, mends aliases.
 
     Args:

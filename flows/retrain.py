@@ -13,6 +13,7 @@ from cancellations.errors import Refused
 from cancellations.usecases.score import Scored
 from flows.application import application, link, named, publish, refused, tell
 from flows.deliver import relay
+from flows.parameters import Said
 
 
 @task
@@ -32,7 +33,7 @@ def score_open(request: RetrainRequest) -> Scored | None:
 
 @flow(name="retrain", flow_run_name=named("retrain"))
 def retrain(
-    request_id: str | None = None, as_of: date | None = None, reason: str = "asked for by a person"
+    request_id: Said | None = None, as_of: date | None = None, reason: Said = "asked for by a person"
 ) -> State | None:
     """Trains on matured labels, backtests, passes the gate, registers one version per request.
 

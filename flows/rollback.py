@@ -11,6 +11,7 @@ from cancellations.errors import Refused
 from cancellations.usecases.promote import Takeover
 from flows.application import application, named, publish, refused, tell
 from flows.deliver import relay
+from flows.parameters import Said, Version
 from flows.takeover import asker, concluded, verified
 
 
@@ -20,7 +21,7 @@ def back(to: str | None, reason: str, by: str, as_of: date) -> Takeover:
 
 
 @flow(name="rollback", flow_run_name=named("rollback"))
-def rollback(reason: str, to: str | None = None, until: date | None = None) -> State | None:
+def rollback(reason: Said, to: Version | None = None, until: date | None = None) -> State | None:
     """Puts an earlier champion back: proves that it loads and scores, moves it in, checks what is served.
 
     Afterwards promotions need a person, until one runs `cancellations acknowledge`.

@@ -197,6 +197,39 @@ class RetrainOverdue(Fact):
 
 
 @dataclass(frozen=True)
+class FlowFailed(Fact):
+    """A run of a flow ended in an error at `at`; the orchestrator tells of the first one of a flow in a day.
+
+    `state` is the run's state, `said` the error as the run ended with it.
+    """
+
+    topic: ClassVar[str] = "cancellations.flow.failed"
+    about: ClassVar[tuple[str, str]] = ("flow", "flow")
+    identified_by: ClassVar[tuple[str, ...]] = ("run_id",)
+    flow: str
+    run_id: str
+    run: str
+    state: str
+    said: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class FlowSilent(Fact):
+    """A flow that should run every few minutes has completed no run since `since`, for `hours`; None is never.
+
+    Told once for each silence.
+    """
+
+    topic: ClassVar[str] = "cancellations.flow.silent"
+    about: ClassVar[tuple[str, str]] = ("flow", "flow")
+    identified_by: ClassVar[tuple[str, ...]] = ("flow", "since")
+    flow: str
+    since: datetime | None
+    hours: int
+
+
+@dataclass(frozen=True)
 class ChampionChanged(Fact):
     """Another version serves from now on: the first one, a promoted one, or one that is back.
 
@@ -364,6 +397,8 @@ FACTS: tuple[type[Fact], ...] = (
     RetrainRejected,
     RetrainFailed,
     RetrainOverdue,
+    FlowFailed,
+    FlowSilent,
     ChampionChanged,
     AliasMoved,
     ApprovalNeeded,

@@ -22,6 +22,8 @@ from cancellations.domain.events import (
     DigestPublished,
     DriftDetected,
     Fact,
+    FlowFailed,
+    FlowSilent,
     Message,
     RetrainDue,
     RetrainFailed,
@@ -138,6 +140,19 @@ def _stories() -> Mapping[str, Story]:
             None,
             None,
         ),
+        "flow-failed": (
+            FlowFailed(
+                "ingest",
+                "0f8fad5b-d9cb-469f-a165-70867728950e",
+                "ingest 2030-07-01",
+                "Failed",
+                "BadInput: bookings.csv has no column 'adr'",
+                SAID_AT,
+            ),
+            None,
+            None,
+        ),
+        "flow-silent": (FlowSilent("score", SAID_AT - timedelta(hours=3), 3), None, None),
         "challenger-registered": (
             ChallengerRegistered(REQUEST, "4", "3", END, ("passed: better than champion 3 by .0171 a booking",), TRIAL),
             None,

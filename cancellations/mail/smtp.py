@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
 from cancellations.domain.lines import one_line
@@ -39,28 +40,44 @@ class SmtpMailer:
             return
         message = write(letter, self.mail, self.environment)
         asked = len(message["To"].addresses)
+        with self._talking("did not take the mail") as server:
+            refused = server.send_message(message)
+            # The mail is taken by now: a goodbye that goes wrong must not send it again.
+            with suppress(OSError):
+                server.quit()
+        if refused:
+            raise ServiceDown(
+                f"{self._place} took the mail for {asked - len(refused)} of"
+                f" {asked} owners; it refused {_answers(refused)}. {_WRONG_ADDRESS}"
+            )
+
+    def greet(self) -> None:
+        """Says hello, encrypts and logs in as for a mail, and leaves without one.
+
+        Raises what `send` raises where the server, the way to it or the login says no.
+        """
+        with self._talking("would not take a mail") as server:
+            server.ehlo_or_helo_if_needed()
+            with suppress(OSError):
+                server.quit()
+
+    @contextmanager
+    def _talking(self, failed: str) -> Iterator[smtplib.SMTP]:
+        """A connection that is encrypted and logged in as the settings say; tells what went wrong with it."""
         try:
             with closing(self._connect()) as server:
                 if self.mail.security == "starttls":
                     server.starttls(context=ssl.create_default_context())
                 if self.mail.user:
                     server.login(self.mail.user, self.mail.password or "")
-                refused = server.send_message(message)
-                # The mail is taken by now: a goodbye that goes wrong must not send it again.
-                with suppress(OSError):
-                    server.quit()
+                yield server
         except UnicodeEncodeError as error:
             raise BadInput(
                 "CANCELLATIONS_MAIL__USER or __PASSWORD holds a character outside ASCII, which SMTP logins"
                 " cannot carry. Choose another."
             ) from error
         except OSError as error:  # smtplib's own errors are OSErrors too
-            raise ServiceDown(f"{self._place} did not take the mail: {self._cause(error)}") from error
-        if refused:
-            raise ServiceDown(
-                f"{self._place} took the mail for {asked - len(refused)} of"
-                f" {asked} owners; it refused {_answers(refused)}. {_WRONG_ADDRESS}"
-            )
+            raise ServiceDown(f"{self._place} {failed}: {self._cause(error)}") from error
 
     @property
     def _place(self) -> str:

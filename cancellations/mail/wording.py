@@ -24,6 +24,8 @@ from cancellations.domain.events import (
     DataBroken,
     DigestPublished,
     DriftDetected,
+    FlowFailed,
+    FlowSilent,
     OutlookPublished,
     RetrainDue,
     RetrainFailed,
@@ -61,6 +63,7 @@ class Step:
 
 STATUS = Step("cancellations status", "shows champion, challenger, last decision and requests")
 CHECK = Step("cancellations check", "checks the days since, and shows what was found")
+DOCTOR = Step("cancellations doctor --canary", "looks servers, worker and deployments over, and says what to mend")
 PAUSE = Step('cancellations pause --reason "…"', "stops automatic retraining")
 RESUME = Step("cancellations resume", "allows it again")
 ROLLBACK = 'cancellations rollback --reason "…"'
@@ -369,6 +372,63 @@ def _overdue(story: Story) -> Words:
             RESUME,
         ),
     )
+
+
+# What stands still while a flow does not run, for people.
+_MEANING: Mapping[str, str] = {
+    "ingest": "New bookings and outcomes do not come in.",
+    "score": "New bookings have no score, and days are not checked.",
+    "monitor": "Nobody looks for drift.",
+    "trial": "Trial and probation are not looked at: nothing is promoted, and nothing rolled back by itself.",
+    "deliver": "Mails and events that could not leave at once wait.",
+    "reconcile": "What a lost event or a dead worker left waiting stays so.",
+    "outlook": "The morning's outlook is missing.",
+    "digest": "The week's digest is missing.",
+}
+
+
+def _flow_failed(story: Story) -> Words:
+    fact = story.fact
+    flow, said = one_line(fact["flow"]), one_line(fact["said"])
+    logs = Step(f"prefect flow-run logs {one_line(fact['run_id'])}", "shows what the run did until then")
+    return Words(
+        Tone.TROUBLE,
+        f"A run of {flow} failed: {_shortened(said)}",
+        f"The run {one_line(fact['run'])} ended as {one_line(fact['state'])} at {instant(fact['at'])}: {said}",
+        (
+            ("How much it matters", f"{_MEANING.get(flow, 'What it was to do is not done.')} One failed run is made up"
+             " for by the next, where it runs by a schedule; those that fail for the same reason are not."),
+            ("What the system did", "What the run had not finished was taken back, and can be repeated. Of a flow one"
+             " failure a day is told, whatever their number: look whether its next runs completed."),
+        ),
+        (logs, DOCTOR, STATUS, PAUSE),
+    )  # fmt: skip
+
+
+def _flow_silent(story: Story) -> Words:
+    fact = story.fact
+    flow = one_line(fact["flow"])
+    hours = "an hour" if fact["hours"] == 1 else f"{fact['hours']} hours"
+    last = "it has never completed one" if fact["since"] is None else f"its last one ended at {instant(fact['since'])}"
+    return Words(
+        Tone.TROUBLE,
+        f"{flow.capitalize()} has fallen silent: no run completed in {hours}",
+        f"The flow {flow} should complete a run every few minutes, and has completed none in {hours}; {last}.",
+        (
+            ("How much it matters", _MEANING.get(flow, "What it was to do is not done.")),
+            (
+                "Look here first",
+                "Is its schedule on, and do its runs fail, or wait for each other? A run that is stuck keeps all that"
+                " come after it from starting.",
+            ),
+            ("What the system did", "It goes on with its other flows. This is told once for each silence."),
+        ),
+        (DOCTOR, STATUS, PAUSE),
+    )
+
+
+def _shortened(text: str, length: int = 70) -> str:
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
 def _minutes(count: int) -> str:
@@ -987,6 +1047,8 @@ WORDING: dict[str, Callable[[Story], Words]] = {
     RetrainRejected.topic: _rejected,
     RetrainFailed.topic: _failed,
     RetrainOverdue.topic: _overdue,
+    FlowFailed.topic: _flow_failed,
+    FlowSilent.topic: _flow_silent,
     ChampionChanged.topic: _changed,
     AliasMoved.topic: _alias_moved,
     ApprovalNeeded.topic: _approval,

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Integer, Select, cast, delete, func, literal, or_, select, union_all
+from sqlalchemy import Integer, NullPool, Select, cast, delete, false, func, literal, or_, select, union_all
 
 from cancellations.domain.features import AGENT, ALL, COMPANY, TALLY
+from cancellations.errors import BadInput
 from cancellations.ports import LoadState
 from cancellations.store import archive, schema, tables
 from cancellations.store.archive import Archived
 from cancellations.store.bookings import Bookings
-from cancellations.store.engine import translated
+from cancellations.store.engine import connect, parse, require_writable, sqlite_file, translated
 from cancellations.store.unit_of_work import SqlStore, open_store
 
 
@@ -24,6 +26,21 @@ class Finding:
 
     what: str
     remedy: str
+
+
+# Of a lock that somebody else holds, when it is only asked whether one could write.
+PROBE_MILLISECONDS = 3_000
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A database that could be opened and written: where it is, without a password, and what its clock said.
+
+    `now` is None of a SQLite file, which has no clock of its own.
+    """
+
+    place: str
+    now: datetime | None
 
 
 class Database:
@@ -47,6 +64,31 @@ class Database:
     def restore(self, path: Path) -> Archived:
         """Brings an archive into a store that holds nothing, all or nothing."""
         return archive.restore(self._url, path)
+
+    def reach(self) -> Reached:
+        """Opens it and begins to write, in every table, and takes it back: nothing is changed.
+
+        Raises `BadInput` where it cannot be written or is not there, `ServiceDown` where it does not answer or
+        somebody else holds its lock.
+        """
+        url = parse(self._url)
+        file = sqlite_file(url)
+        if file is not None:
+            require_writable(file)
+            if not file.exists():
+                raise BadInput(f"there is no database {file}; make one: cancellations db upgrade")
+        with translated(url), connect(url, NullPool).connect() as connection:
+            if file is not None:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {PROBE_MILLISECONDS}")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                now = None
+            else:
+                now = connection.execute(select(func.clock_timestamp())).scalar_one()
+            # Refused of a read-only file, on a standby, and where a right is missing.
+            for table in tables.metadata.sorted_tables:
+                connection.execute(delete(table).where(false()))
+            connection.rollback()
+            return Reached(url.render_as_string(hide_password=True), now)
 
     def check(self) -> list[Finding]:
         """Everything that is not as it should be; changes nothing. Contents are looked at in a right schema only."""

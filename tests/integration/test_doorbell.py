@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from once import Once
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Completed, Crashed
-from prefect_api import prefect_api
+from prefect.states import Completed, Crashed, Running
+from prefect_api import DATABASE, prefect_api, put_back
 
 from cancellations.domain.events import ChampionChanged, Channel, DriftDetected, Message, OutcomesArrived
 from cancellations.errors import ServiceDown
@@ -28,8 +29,13 @@ PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iterator[SyncPrefectClient]:
-    with prefect_api(tmp_path_factory.mktemp("prefect"), once) as client:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def prefect(folder: Path, once: Once) -> Iterator[SyncPrefectClient]:
+    with prefect_api(folder, once) as client:
         yield client
 
 
@@ -58,6 +64,28 @@ def test_an_attempt_has_one_run_on_its_way_and_a_run_that_ended_without_a_claim_
     assert set(found) == runs
     assert found[first].deployment_id == deployment
     assert found[first].parameters == {"request_id": "r"}
+
+
+def test_what_is_left_of_a_dead_worker_is_ended_before_the_next_attempt_and_nothing_else(
+    prefect: SyncPrefectClient, folder: Path
+) -> None:
+    bell = PrefectDoorbell()
+    flow_id = prefect.create_flow_from_name("retrain")
+    deployment = prefect.create_deployment(flow_id, "retrain", concurrency_limit=1)
+
+    def running(request_id: str, minutes: float) -> UUID:
+        made = prefect.create_flow_run_from_deployment(deployment, parameters={"request_id": request_id})
+        prefect.set_flow_run_state(made.id, Running(), force=True)
+        put_back(folder / "prefect-api" / DATABASE, made.id, datetime.now(UTC) - timedelta(minutes=minutes))
+        return made.id
+
+    dead, fresh, other = running("dead", 20), running("dead", 0), running("of another", 20)
+    bell.start_retrain("dead", 1)  # by an event that was late: for all that is known the first run works
+    assert prefect.read_flow_run(dead).state_name == "Running"
+    following = UUID(bell.start_retrain("dead", 2))
+    assert prefect.read_flow_run(dead).state_name == "Crashed"
+    assert {prefect.read_flow_run(run).state_name for run in (fresh, other)} == {"Running"}
+    assert not prefect.read_flow_run(following).state.is_final()  # type: ignore[union-attr]
 
 
 def heard(prefect: SyncPrefectClient, resource: str) -> list[dict[str, Any]]:

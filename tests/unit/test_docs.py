@@ -19,6 +19,11 @@ from cancellations.domain.promotion import TrialPolicy
 from cancellations.domain.retraining import STRONGEST, RetrainPolicy
 from cancellations.settings import MonitorSettings, Settings
 from deployments.cli import app
+from deployments.doctor.canary import FLOW
+from deployments.doctor.expected import declared, triggers
+from deployments.doctor.machine import Machine
+from deployments.doctor.orchestrator import Orchestrator
+from deployments.doctor.services import Services
 from monitoring.drift import CATEGORIES, MISSING_DRIFT, NUMBERS
 
 PROJECT = Path(__file__).parents[2]
@@ -27,6 +32,7 @@ OPERATING, MONITORING, TRIALS = (
     (PROJECT / "docs" / f"{name}.md").read_text() for name in ("operating", "monitoring", "trials")
 )
 LONGEST_PAGE = 120
+RUNBOOK = ("What doctor finds", "What a mail asks for")
 
 
 def names(settings: type, prefix: str = "CANCELLATIONS_") -> Iterator[str]:
@@ -80,11 +86,24 @@ def test_every_exit_code_of_the_help_is_explained() -> None:
     assert codes == set(re.findall(r"^\| (\d+) \|", OPERATING, re.MULTILINE))
 
 
-def test_what_to_do_is_said_for_every_mail() -> None:
-    section = OPERATING.partition("## What to do when a mail comes")[2].partition("\n## ")[0]
+def test_the_runbook_has_a_row_for_every_mail_and_every_check_of_the_doctor() -> None:
+    runbook = (PROJECT / "docs" / "runbook.md").read_text()
+    checks, mails = (runbook.partition(f"\n## {title}\n")[2].partition("\n## ")[0] for title in RUNBOOK)
     mailed = [fact.topic for fact in FACTS if Channel.MAIL in fact.channels]
-    mails = {topic.removeprefix("cancellations.").replace(".", " ") for topic in mailed}
-    assert mails == set(re.findall(r"^\| ([a-z ]+) \|", section, re.MULTILINE)) - {"mail"}
+    told = {topic.removeprefix("cancellations.").replace(".", " ") for topic in mailed}
+    assert told == set(re.findall(r"^\| ([a-z ]+) \|", mails, re.MULTILINE)) - {"mail"}
+    parts = (Orchestrator(None), Services(Settings(_env_file=None), None), Machine(Settings(_env_file=None)))
+    names = {check.name for part in parts for check in part.checks()} | {FLOW}
+    assert names == set(re.findall(r"^\| ([a-z ]+) \|", checks, re.MULTILINE)) - {"check"}
+
+
+def test_the_page_on_deployments_names_every_deployment_and_automation() -> None:
+    page = (PROJECT / "docs" / "deployments.md").read_text()
+    rows = [row.split(" | ")[0].removeprefix("| ") for row in page.splitlines() if row.startswith("| ")]
+    told = {name for row in rows for name in row.split(", ")}
+    deployments = declared()
+    assert {d.name for d in deployments} <= told
+    assert {trigger.name for _, trigger in triggers(deployments)} <= set(rows)
 
 
 def test_the_numbers_of_trials_in_the_page_are_the_defaults() -> None:

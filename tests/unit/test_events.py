@@ -24,6 +24,8 @@ from cancellations.domain.events import (
     DigestPublished,
     DriftDetected,
     Fact,
+    FlowFailed,
+    FlowSilent,
     OutcomesArrived,
     OutlookPublished,
     RetrainDue,
@@ -51,6 +53,8 @@ EXAMPLES: tuple[Fact, ...] = (
     RetrainRejected("request-7", "1", END, REASONS),
     RetrainFailed("request-7", None, END, REASONS),
     RetrainOverdue("request-7", "1", END, NOW, 64, REASONS),
+    FlowFailed("ingest", "run-7", "ingest 2016-05-29", "Failed", "no such file", NOW),
+    FlowSilent("ingest", NOW, 2),
     ChampionChanged("2", "1", 5, END, "promoted", "better", "the trial", "trial-2-4", REASONS),
     AliasMoved("champion", "1", "2", 5, NOW, REASONS),
     ApprovalNeeded("trial-2-4", "1", "2", END, NOW, REASONS),
@@ -70,6 +74,8 @@ SUBJECTS = {
     RetrainRejected: ("request", "request-7"),
     RetrainFailed: ("request", "request-7"),
     RetrainOverdue: ("request", "request-7"),
+    FlowFailed: ("flow", "ingest"),
+    FlowSilent: ("flow", "ingest"),
     ChampionChanged: ("champion", "2"),
     AliasMoved: ("alias", "champion"),
     ApprovalNeeded: ("trial", "trial-2-4"),
@@ -90,6 +96,8 @@ WAYS = {
     RetrainRejected: BY_MAIL,
     RetrainFailed: BY_MAIL,
     RetrainOverdue: BY_MAIL,
+    FlowFailed: BY_MAIL,
+    FlowSilent: BY_MAIL,
     ChampionChanged: BY_BOTH,
     AliasMoved: BY_MAIL,
     ApprovalNeeded: BY_MAIL,
@@ -170,10 +178,13 @@ def test_whatever_differs_makes_another_fact_unless_it_is_named_by_less(fact: Fa
 
 def test_what_is_told_once_has_one_mail_whatever_is_computed_anew() -> None:
     named = {OutlookPublished, DigestPublished, SourceSilent, RetrainOverdue, TrialDoubted, AliasMoved}
+    named |= {FlowFailed, FlowSilent}
     assert {fact for fact in FACTS if fact.identified_by} == named
     assert DigestPublished.identified_by == ("until", "environment")
     assert RetrainOverdue.identified_by == ("request_id",)
     assert SourceSilent.identified_by == ("since",)
+    assert FlowFailed.identified_by == ("run_id",)
+    assert FlowSilent.identified_by == ("flow", "since")
     assert AliasMoved.identified_by == ("alias", "found", "epoch")
     assert TrialDoubted.identified_by == ("trial_id", "doubt")
     assert OutlookPublished.identified_by == ("as_of", "environment")

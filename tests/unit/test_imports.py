@@ -46,7 +46,8 @@ ROOMS: Mapping[str, set[str]] = {
     "cancellations.bootstrap": INNER | ADAPTERS | {"cancellations.settings", "cancellations.usecases"},
     "cancellations.replay": INNER
     | {"cancellations.settings", "cancellations.home", "cancellations.usecases", "cancellations.bootstrap"},
-    "flows": INNER | {"cancellations.settings", "cancellations.usecases", "cancellations.bootstrap"},
+    # It stamps deployments with the package's version.
+    "flows": INNER | {"cancellations", "cancellations.settings", "cancellations.usecases", "cancellations.bootstrap"},
     "deployments": INNER
     | {"cancellations", "cancellations.settings", "cancellations.usecases", "cancellations.bootstrap"}
     | {"cancellations.home", "cancellations.replay", "flows"},

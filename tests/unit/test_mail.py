@@ -29,6 +29,8 @@ from cancellations.domain.events import (
     DigestPublished,
     DriftDetected,
     Fact,
+    FlowFailed,
+    FlowSilent,
     Message,
     OutlookPublished,
     RetrainDue,
@@ -88,8 +90,10 @@ FACT_EXAMPLES: tuple[Fact, ...] = (
     ),
     TrialDoubted("trial-2-2", "trial", "arms", "1", "2", END, ("arms do not have their sizes",)),
     AliasMoved("champion", "1", "2", 3, NOW, ("alias 'champion' was moved", "put back: the ledger says who serves")),
+    FlowFailed("score", "run-7", "score 2016-05-30", "Failed", "ServiceDown: MLflow does not answer", NOW),
+    FlowSilent("ingest", NOW - timedelta(hours=3), 3),
 )
-PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN, SILENT, LATE, DOUBTED, MOVED = FACT_EXAMPLES[5:]
+PROMOTED, ASKED, ENDED, IN_FLIGHT, BROKEN, SILENT, LATE, DOUBTED, MOVED, FELL, HUSHED = FACT_EXAMPLES[5:]
 BY_HAND = ChampionChanged("2", "1", 3, END, Change.PROMOTED.value, "new price list.", "Ada")
 BACK = ChampionChanged("1", "2", 4, END, Change.ROLLED_BACK.value, "it is better", "the probation", "p-2-3", REASONS)
 SHIFTED = ChampionChanged(
@@ -211,6 +215,8 @@ def test_text_and_html_say_the_same_sentences(fact: Fact) -> None:
             "Retrain of 2016-05-29 is overdue: no worker has taken it since 2016-05-30 06:00 UTC",
         ),
         (SILENT, "No bookings since 2016-05-29: 4 days without one"),
+        (FELL, "A run of score failed: ServiceDown: MLflow does not answer"),
+        (HUSHED, "Ingest has fallen silent: no run completed in 3 hours"),
         (
             IN_FLIGHT,
             "Open bookings go another way than foretold: online: 35.1% predicted to be cancelled, 38.2% expected by"
@@ -257,6 +263,21 @@ def test_an_overdue_retrain_is_told_with_how_long_and_how_it_is_done_by_hand(min
     assert f"has not ended in {waited}: no worker has taken it" in said(late).verdict
     assert "asked for at 2016-05-30 06:00 UTC" in said(late).verdict and "champion v1 stays" in said(late).verdict
     assert "cancellations retrain --request request-7" in commands(late)
+
+
+def test_a_failed_run_is_told_with_its_error_what_stands_still_and_where_its_log_is() -> None:
+    assert said(FELL).verdict.endswith("ended as Failed at 2016-05-30 06:00 UTC: ServiceDown: MLflow does not answer")
+    assert "New bookings have no score" in told(FELL)
+    assert commands(FELL)[:2] == ["prefect flow-run logs run-7", "cancellations doctor --canary"]
+    long = replace(FELL, said="no " * 100)  # type: ignore[call-arg]
+    assert len(said(long).subject) < 100 and said(long).verdict.split().count("no") == 100
+
+
+def test_a_silent_flow_is_told_with_since_when() -> None:
+    assert "in 3 hours; its last one ended at 2016-05-30 03:00 UTC" in said(HUSHED).verdict
+    assert "bookings and outcomes do not come in" in told(HUSHED)
+    never = replace(HUSHED, since=None)  # type: ignore[call-arg]
+    assert "it has never completed one" in said(never).verdict
 
 
 def test_without_its_trial_a_promotion_tells_the_reasons_of_its_message() -> None:
