@@ -353,7 +353,7 @@ class _DotEnv(DotEnvSettingsSource):
 class Doctor(BaseModel):
     """What `cancellations doctor` takes for right; `docs/runbook.md` tells what to do about the rest."""
 
-    timeout_seconds: float = Field(20.0, gt=0, description="that a check may take; all of them run at once")
+    timeout_seconds: float = Field(30.0, gt=0, description="that a check may take; all of them run at once")
     least_free_gib: float = Field(
         2.0, ge=0, description="room on the disks of home and artifacts; a version takes some 3 MiB, a database more"
     )

@@ -259,6 +259,15 @@ class Stack:
         """Starts the Prefect server again, on its port; raises `ServiceDown`."""
         self._start(self._server)
 
+    def stop_worker(self) -> None:
+        """Ends the worker alone, with the flow runs that it has begun."""
+        self._worker.release()
+        self._worker.wait()
+
+    def start_worker(self) -> None:
+        """Starts the worker again; raises `ServiceDown`."""
+        self._start(self._worker)
+
     def check(self) -> None:
         """Raises `ServiceDown` when a child that should run has ended."""
         for child in (*self._services, self._worker):

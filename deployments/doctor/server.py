@@ -13,7 +13,7 @@ import httpx
 from cancellations.errors import BadInput, ServiceDown
 
 # Of one request; a check as a whole has a limit of its own.
-REQUEST_SECONDS = 5.0
+REQUEST_SECONDS = 10.0
 START = "start it: cancellations up, or docker compose up --detach; or correct PREFECT_API_URL"
 
 
