@@ -415,7 +415,7 @@ def test_a_server_that_refuses_us_or_is_of_another_release_is_told(known: Settin
         prefect = only(look(Orchestrator(PrefectServer(f"{closed}/api")).checks(), "prefect server"))
         assert prefect.verdict is Verdict.WRONG and "PREFECT_API_AUTH_STRING" in prefect.remedy
         mlflow = only(of(changed(known, mlflow_tracking_uri=closed), "mlflow"))
-        assert mlflow.verdict is Verdict.WRONG and "MLFLOW_TRACKING_USERNAME" in mlflow.what
+        assert mlflow.verdict is Verdict.WRONG and "CANCELLATIONS_MLFLOW_USER" in mlflow.what
     with http_server(body='"2.20.0"') as old:
         prefect = only(look(Orchestrator(PrefectServer(f"{old}/api")).checks(), "prefect server"))
         assert prefect.verdict is Verdict.WRONG and "Prefect 2.20.0, client 3." in prefect.what
