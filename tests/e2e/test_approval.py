@@ -283,6 +283,9 @@ def test_no_answer_in_time_means_no_and_calls_nobody_else(hotel: Hotel) -> None:
     assert any(trial.rival in subject for subject in hotel.mails(TrialEnded.topic))
     # That a run of `trial` failed is no business of the automation that watches retrains.
     assert hotel.open.server.having("reconcile") == []
+    # The one that watches all others has looked, and owners hear of no failure.
+    alarm = hotel.ended(hotel.open.server.await_run("alarm", run=str(run.id)))
+    assert alarm.state is not None and str(alarm.state.message).endswith("which means no: nothing to tell")
 
 
 def test_an_answer_to_a_trial_that_ended_meanwhile_says_so_and_changes_nothing(hotel: Hotel) -> None:

@@ -18,8 +18,8 @@ from prefect.states import Completed, Crashed, Failed, Running, State
 from prefect_api import DATABASE, prefect_api, put_back
 
 from cancellations import settings
-from cancellations.bootstrap import prepare
 from cancellations.domain.events import FlowFailed, FlowSilent
+from cancellations.store import upgrade
 from flows.alarm import alarm
 from flows.application import application
 
@@ -46,7 +46,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("CANCELLATIONS_HOME", str(tmp_path / "home"))
     application.cache_clear()
-    prepare(settings.load())
+    upgrade(settings.load().store_url)
     yield
     application().store.close()
     application.cache_clear()
