@@ -195,8 +195,7 @@ class Orchestrator:
             if not found:
                 told, remedy = "missing", DEPLOY
             elif len(found) > 1:
-                told = f"there {len(found)} times, so it acts as often"
-                remedy = f"prefect automation delete --id {found[0]['id']}, then: {DEPLOY}"
+                told, remedy = _doubled(found, target)
             elif target is None:
                 told, remedy = f"what it starts is gone: the deployment {deployment.name}", DEPLOY
             elif differs := trigger.differences(found[0], str(target)):
@@ -211,6 +210,19 @@ class Orchestrator:
             yield Finding(
                 "automations", POOL, Verdict.RIGHT, f"all {len(wanted)} are there, and start what they should"
             )
+
+
+def _doubled(found: list[dict[str, Any]], target: Any) -> tuple[str, str]:
+    """What is told of several automations with one name: one outlives the deployment that it belonged to."""
+
+    def strays(automation: dict[str, Any]) -> bool:
+        return target not in [action.get("deployment_id") for action in automation["actions"]]
+
+    extra = [automation for automation in found if strays(automation)]
+    told = f"there {len(found)} times, {len(extra)} of them for another deployment, or one that is gone"
+    if not extra:
+        extra, told = found[1:], f"there {len(found)} times, so it acts as often"
+    return told, " && ".join(f"prefect automation delete --id {automation['id']}" for automation in extra)
 
 
 def _if_it_answers(name: str, where: str, look: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,6 +15,8 @@ from cancellations.errors import BadInput, ServiceDown
 
 # Of one request; a check as a whole has a limit of its own.
 REQUEST_SECONDS = 10.0
+# SQLite's lock is another's, for a moment.
+BUSY_SECONDS = 0.5
 START = "start it: cancellations up, or docker compose up --detach; or correct PREFECT_API_URL"
 
 
@@ -82,15 +85,21 @@ class PrefectServer:
             raise Unanswered(f"{self.address} is no Prefect API", "correct PREFECT_API_URL") from error
 
     def _answer(self, method: str, path: str, body: Any) -> httpx.Response:
+        """Asks again for a while where the server is busy (503), as Prefect's own client does."""
         user, _, password = (self.auth or "").partition(":")
+        deadline = time.monotonic() + REQUEST_SECONDS
         try:
-            return httpx.request(
-                method,
-                f"{self.address}{path}",
-                json=body,
-                auth=(user, password) if self.auth else None,
-                timeout=REQUEST_SECONDS,
-            )
+            while True:
+                answer = httpx.request(
+                    method,
+                    f"{self.address}{path}",
+                    json=body,
+                    auth=(user, password) if self.auth else None,
+                    timeout=REQUEST_SECONDS,
+                )
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                    return answer
+                time.sleep(BUSY_SECONDS)
         except httpx.InvalidURL as error:
             raise BadInput(f"PREFECT_API_URL is no address: {error}") from error
         except httpx.HTTPError as error:

@@ -106,7 +106,12 @@ def mend(remedy: str) -> None:
 
 
 def api(opened: Open, method: str, path: str, **body: Any) -> Any:
-    answer = httpx.request(method, f"{opened.stack.prefect_api}{path}", json=body or None).raise_for_status()
+    def asked() -> httpx.Response | None:
+        answer = httpx.request(method, f"{opened.stack.prefect_api}{path}", json=body or None, timeout=60)
+        # While SQLite's lock is another's.
+        return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.raise_for_status()
+
+    answer = until(asked, f"Prefect answers {path}")
     return answer.json() if answer.content else None
 
 
@@ -147,9 +152,10 @@ def test_a_live_stack_is_healthy_and_a_canary_flies_through_all_of_it_and_starts
     assert by["smtp"]["what"] == "answers, not encrypted; no mail was sent"
     assert list((opened.stack.home / "outbox").iterdir()) == []
 
-    stages = ("event kept", "run made", "run begun", "back")
-    seconds = [told["canary"][stage] for stage in stages]
-    assert seconds == sorted(seconds)
+    # Events are kept a batch at a time, maybe after the run was made of one.
+    assert told["canary"].pop("event kept") > 0
+    assert list(told["canary"]) == ["run made", "run begun", "back"]
+    assert list(told["canary"].values()) == sorted(told["canary"].values())
     assert "event, automation and worker are alive" in by["canary"]["what"]
     [run] = opened.server.having("canary")
     assert (run.created_by and run.created_by.type) == "AUTOMATION"
@@ -158,13 +164,18 @@ def test_a_live_stack_is_healthy_and_a_canary_flies_through_all_of_it_and_starts
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("promote", {"version": "two", "reason": "why"}), ("rollback", {"reason": ""}), ("retrain", {"as_of": "soon"})],
+    [
+        ("promote", {"version": "two", "reason": "why"}),
+        ("rollback", {"reason": ""}),
+        ("reconcile", {"patience_seconds": -1}),
+    ],
 )
 def test_the_server_makes_no_run_of_parameters_that_mean_nothing(
-    opened: Open, name: str, given: dict[str, str]
+    opened: Open, name: str, given: dict[str, Any]
 ) -> None:
-    path = f"{opened.stack.prefect_api}/deployments/{deployment(opened, name)['id']}/create_flow_run"
-    assert httpx.post(path, json={"parameters": given}).status_code == httpx.codes.CONFLICT
+    path = f"/deployments/{deployment(opened, name)['id']}/create_flow_run"
+    with pytest.raises(httpx.HTTPStatusError, match="409 Conflict"):
+        api(opened, "POST", path, parameters=given)
     assert opened.server.having(name) == []
 
 
@@ -175,7 +186,7 @@ def test_automations_that_are_paused_missing_or_changed_are_told_and_a_canary_wi
     paused = wrong(opened, "automations")["answer the canary"]
     assert (paused.what, paused.remedy) == ("paused", 'prefect automation resume "answer the canary"')
     lost = Canary(server(opened))
-    [finding] = lost.fly(2)
+    [finding] = lost.fly(15)
     assert finding.verdict is Verdict.WRONG and "no automation has made a run of it" in finding.what
     assert set(lost.seconds) == {"event kept"}
     mend(paused.remedy)
@@ -194,7 +205,7 @@ def test_automations_that_are_paused_missing_or_changed_are_told_and_a_canary_wi
     }  # fmt: skip
     assert found["look at the trial after outcomes"].what == "missing"
     assert found["retrain on drift"].what == "not as prefect.yaml has it: expect"
-    assert found["reconcile after a failed action"].what == "there 2 times, so it acts as often"
+    assert found["reconcile after a failed action"].what.startswith("there 2 times, 1 of them for another deployment")
     api(opened, "DELETE", f"/automations/{by_hand['id']}")
     mend(found["retrain on drift"].remedy)
 
@@ -213,6 +224,10 @@ def test_deployments_that_are_missing_changed_or_paused_are_told_and_a_deploy_me
     assert gone in ("missing", "what it starts is gone: the deployment canary")
     mend(found["digest"].remedy)
     mend(found["canary"].remedy)
+    # Prefect keeps the automation of a deployment that was deleted.
+    stray = wrong(opened, "automations")["answer the canary"]
+    assert stray.what == "there 2 times, 1 of them for another deployment, or one that is gone"
+    mend(stray.remedy)
 
 
 def test_schedules_that_are_off_are_told_by_what_is_meant_and_the_scheduler_is_seen_to_plan(
@@ -243,7 +258,7 @@ def test_a_pool_that_is_paused_keeps_a_canary_and_lets_runs_grow_late(opened: Op
     paused = wrong(opened, "work pool")[POOL]
     assert paused.what == "of type process, paused"
     stuck = Canary(server(opened))
-    [finding] = stuck.fly(3)
+    [finding] = stuck.fly(15)
     assert finding.verdict is Verdict.WRONG and "its run was made after" in finding.what
     assert "run begun" not in stuck.seconds
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -343,12 +344,15 @@ def test_packages_are_held_against_what_the_project_supports(known: Settings, tm
 
 
 @contextmanager
-def http_server(off: timedelta = timedelta(0), status: int = 200, body: str = '"3.8.8"') -> Iterator[str]:
-    """A server whose clock is off, and which answers everything alike; its address."""
+def http_server(
+    off: timedelta = timedelta(0), status: int = 200, body: str = '"3.8.8"', busy: int = 0
+) -> Iterator[str]:
+    """A server whose clock is off, and which answers everything alike, 503 the first times; its address."""
+    before = iter(range(busy))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
+            self.send_response(status if next(before, None) is None else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body.encode())
@@ -416,6 +420,10 @@ def test_a_server_that_refuses_us_or_is_of_another_release_is_told(known: Settin
         assert prefect.verdict is Verdict.WRONG and "PREFECT_API_AUTH_STRING" in prefect.remedy
         mlflow = only(of(changed(known, mlflow_tracking_uri=closed), "mlflow"))
         assert mlflow.verdict is Verdict.WRONG and "CANCELLATIONS_MLFLOW_USER" in mlflow.what
+    with http_server(body=f'"{installed("prefect")}"', busy=2) as moment:
+        # SQLite's lock was another's for a moment: that is nothing to mend.
+        prefect = only(look(Orchestrator(PrefectServer(f"{moment}/api")).checks(), "prefect server"))
+        assert prefect.verdict is Verdict.RIGHT
     with http_server(body='"2.20.0"') as old:
         prefect = only(look(Orchestrator(PrefectServer(f"{old}/api")).checks(), "prefect server"))
         assert prefect.verdict is Verdict.WRONG and "Prefect 2.20.0, client 3." in prefect.what
