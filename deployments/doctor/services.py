@@ -61,7 +61,7 @@ class Services:
 
     def _mlflow(self) -> Iterator[Finding]:
         if self.settings.tracking_uri.startswith("http"):
-            theirs = _ask_mlflow(self.settings.tracking_uri, "/version").text.strip()
+            theirs = _ask_mlflow(self.settings, "/version").text.strip()
             remedy = f"install the same release on both sides: pip install 'mlflow=={theirs}', or upgrade the server"
             yield of_versions("mlflow", self._mlflow_place, "MLflow", installed("mlflow"), theirs, remedy)
         else:
@@ -73,7 +73,7 @@ class Services:
         app = App(self.settings)
         if self.settings.tracking_uri.startswith("http"):
             # MLflow's own patience with a server that is gone is longer than ours.
-            _ask_mlflow(self.settings.tracking_uri, "/health")
+            _ask_mlflow(self.settings, "/health")
         aliases = app.registry.aliases()
         version = aliases.get(CHAMPION)
         if version is not None:
@@ -123,7 +123,7 @@ class Services:
         if self.settings.tracking_uri.startswith("http"):
             try:
                 sent = datetime.now(UTC)
-                theirs = parsedate_to_datetime(_ask_mlflow(self.settings.tracking_uri, "/health").headers["date"])
+                theirs = parsedate_to_datetime(_ask_mlflow(self.settings, "/health").headers["date"])
                 yield of_clock(self._mlflow_place, theirs, sent, datetime.now(UTC), tolerance, WHOLE_SECONDS)
             except ServiceDown:
                 yield Finding("clock", self._mlflow_place, Verdict.UNKNOWN, _SILENT)
@@ -143,10 +143,11 @@ class Services:
 _SILENT = "could not be asked: see the check of its own"
 
 
-def _ask_mlflow(address: str, path: str) -> httpx.Response:
-    """The answer of an MLflow server to one question, at once or not at all."""
+def _ask_mlflow(settings: Settings, path: str) -> httpx.Response:
+    """The answer of an MLflow server to one question, at once or not at all; by our login, else by MLflow's names."""
+    address = settings.tracking_uri
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    auth = (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
+    auth = settings.mlflow_login or ((user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None)
     place = _without_password(address)
     try:
         answer = httpx.get(f"{address.rstrip('/')}{path}", auth=auth, timeout=REQUEST_SECONDS)
@@ -154,7 +155,8 @@ def _ask_mlflow(address: str, path: str) -> httpx.Response:
         raise ServiceDown(f"MLflow at {place} does not answer ({str(error) or type(error).__name__})") from error
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         raise ServiceDown(
-            f"MLflow at {place} refuses us (401); correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            f"MLflow at {place} refuses us (401); correct CANCELLATIONS_MLFLOW_USER and CANCELLATIONS_MLFLOW_PASSWORD,"
+            " or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     if not answer.is_success:
         raise ServiceDown(f"MLflow at {place} answers {path} with {answer.status_code}; look at its log")
