@@ -165,7 +165,8 @@ def _dump(connection: Connection, table: Table, sink: _Counted) -> int:
     query = select(table).order_by(*table.primary_key.columns)
     found = connection.execution_options(stream_results=True, yield_per=ROWS).execute(query)
     rows = 0
-    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), fields) as stream:
+    packed = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), fields, options=packed) as stream:
         for some in found.partitions(ROWS):
             cells = zip(*some, strict=True)
             arrays = [

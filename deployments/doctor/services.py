@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -143,8 +144,10 @@ _SILENT = "could not be asked: see the check of its own"
 
 
 def _ask_mlflow(settings: Settings, path: str) -> httpx.Response:
-    """The answer of the settings' MLflow server to one question, at once or not at all."""
-    address, auth = settings.tracking_uri, settings.mlflow_login
+    """The answer of an MLflow server to one question, at once or not at all; by our login, else by MLflow's names."""
+    address = settings.tracking_uri
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    auth = settings.mlflow_login or ((user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None)
     place = _without_password(address)
     try:
         answer = httpx.get(f"{address.rstrip('/')}{path}", auth=auth, timeout=REQUEST_SECONDS)
@@ -152,7 +155,8 @@ def _ask_mlflow(settings: Settings, path: str) -> httpx.Response:
         raise ServiceDown(f"MLflow at {place} does not answer ({str(error) or type(error).__name__})") from error
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         raise ServiceDown(
-            f"MLflow at {place} refuses us (401); correct CANCELLATIONS_MLFLOW_USER and CANCELLATIONS_MLFLOW_PASSWORD"
+            f"MLflow at {place} refuses us (401); correct CANCELLATIONS_MLFLOW_USER and CANCELLATIONS_MLFLOW_PASSWORD,"
+            " or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     if not answer.is_success:
         raise ServiceDown(f"MLflow at {place} answers {path} with {answer.status_code}; look at its log")

@@ -5,6 +5,7 @@ Authentication is on everywhere, with secrets as `deployments/secrets.sh` makes 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -258,6 +259,19 @@ def dumped(stack: Composed) -> dict[str, str]:
     texts = {f"database {name}": stack.dump(name) for name in ("cancellations", "prefect", "mlflow")}
     assert all("INSERT INTO" in text for text in texts.values())
     return texts
+
+
+@pytest.mark.long
+def test_commands_in_the_workers_container_have_its_logins(played: Played) -> None:
+    asked = played.stack.execute("worker", "cancellations", "doctor", "--canary", "--json")
+    told = json.loads(asked.stdout)
+    found = {(f["check"], f["verdict"]) for f in told["findings"]}
+    # All could be asked, and a canary came back; that schedules are off is the only wrong of this test's making.
+    assert not [f for f in told["findings"] if f["verdict"] == "unknown"], asked.stdout
+    assert {("prefect server", "right"), ("mlflow", "right"), ("database", "right"), ("smtp", "right")} <= found, (
+        asked.stdout
+    )
+    assert played.stack.execute("worker", "cancellations", "status", "--json").returncode == 0
 
 
 @pytest.mark.long
