@@ -20,9 +20,9 @@ import numpy as np
 
 # Nobody waits longer for an answer.
 PATIENCE_SECONDS = 30.0
-# Connections that an open loop opens at most: what a process may have open on most systems, and more than a server of
-# ours lets in.
-MOST_CONNECTIONS = 900
+# Connections that an open loop opens at most: nearly as many as a server of ours lets in. Beyond, each that is refused
+# is closed, and to open another one costs both sides more than a request.
+MOST_CONNECTIONS = 450
 # In the place of a status: no answer came, or none was asked for, since all connections were waiting.
 CUT, UNASKED = 0, -1
 

@@ -24,7 +24,7 @@ from cancellations.domain.comparison import Arm, arm
 from cancellations.domain.features import CORE
 from cancellations.domain.hold_out import dealt_out
 from cancellations.domain.labels import LabelRule, matures_on
-from cancellations.domain.lookup import Booking, Lookup
+from cancellations.domain.lookup import Booking, Lacking, Lookup
 from cancellations.domain.promotion import Kind, LedgerRow, Standing, Trial
 from cancellations.domain.reservation import COLUMNS, GROUP, GROUP_SIZE, Column
 from cancellations.errors import BadInput, CancellationsError, Refused
@@ -33,6 +33,8 @@ from cancellations.usecases.point_in_time import remember
 
 # Bookings made so long before the oldest one that was asked for are looked up without reading the books anew.
 MARGIN = timedelta(days=31)
+# Bookings are made a year ahead at most, but for few.
+MONTHS_AHEAD = 12
 # Loads whose progress tells that the past has changed.
 LOADS = 20
 # Agents, companies and months that a past is remembered of; beyond, whoever asks about invented ones fills memory.
@@ -398,6 +400,18 @@ class Desk:
         if lacking.size:
             remember(work, lookup, lacking)
         return lookup
+
+    def prepare(self) -> None:
+        """Reads what nearly every booking of today needs, before somebody waits for it: the record of all bookings
+        together, and the books of the months in which bookings arrive."""
+        today = self._today()
+        first = 12 * today.year + today.month - 1
+        months = frozenset((n // 12, n % 12 + 1) for n in range(first, first + MONTHS_AHEAD + 1))
+        with self._store.begin() as work:
+            lookup, self._extras = Lookup(self._rule, today - MARGIN), work.extra_columns()
+            self._read_at, self._seen = self._clock(), work.loads(LOADS)
+            remember(work, lookup, Lacking(everyone=True, months=months))
+        self._lookup = lookup
 
     def correct(self, notes: Iterable[Note], features: Mapping[str, Mapping[str, Any]]) -> list[Note]:
         """Somebody else was faster with the features of these bookings, and what is stored is what counts: the notes

@@ -122,6 +122,10 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._gate(scope, receive, send)
 
+    def turned_away(self, scope: Scope, under_way: int, connections: int) -> tuple[Response, bool] | None:
+        """What a request hears for which there is no place (`Gate.turned_away`)."""
+        return self._gate.turned_away(scope, under_way, connections)
+
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         # FastAPI's way to a handler takes as long as an answer.
         if scope["type"] == "http" and scope["path"] == "/predict" and scope["method"] == "POST":

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cancellations.errors import BadInput
@@ -30,8 +31,6 @@ from deployments.api.problems import failure as failed
 OPEN = ("/health", "/ready")
 PATHS = (*OPEN, "/predict", "/model", "/metrics", "/openapi.json")
 REQUEST_ID = "x-request-id"
-# In a scope's state: how many connections are open, this one among them (`server.Protocol`).
-CONNECTIONS = "connections"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # How often the log tells of requests that were refused for now; /metrics counts each.
 REFUSALS_TOLD_SECONDS = 1.0
@@ -107,8 +106,7 @@ class Gate:
             return
         began = time.perf_counter()
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        given = headers.get(REQUEST_ID.encode(), "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        request_id = _request_id(headers.get(REQUEST_ID.encode(), ""))
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         status = 0
@@ -117,8 +115,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [(REQUEST_ID.encode(), request_id.encode()), (b"cache-control", b"no-store")]
-                message = {**message, "headers": [*message["headers"], *own, (b"x-content-type-options", b"nosniff")]}
+                message = {**message, "headers": [*message["headers"], *_own_headers(request_id)]}
             await send(message)
 
         caller, failure, refused = "", None, False
@@ -132,10 +129,6 @@ class Gate:
                 raise
             state["known"] = bool(caller) or not self._tokens
             self._keep_pace(caller or address)
-            if state.get(CONNECTIONS, 0) > self._api.connections:
-                crowded = busy(f"{self._api.connections} connections are open")
-                crowded.headers["Connection"] = "close"
-                raise crowded
             if self._under_way > self._api.requests and scope["path"] not in OPEN:
                 raise busy(f"{self._api.requests} requests are under way")
             body = await self._body(scope, headers, receive)
@@ -167,6 +160,24 @@ class Gate:
         else:
             wrong = status >= HTTPStatus.INTERNAL_SERVER_ERROR or failure is not None
             log(logging.ERROR if wrong else logging.INFO, "request", failure, **facts)
+
+    def turned_away(self, scope: Scope, under_way: int, connections: int) -> tuple[Response, bool] | None:
+        """What a request hears for which there is no place, and whether its connection ends with it; None where there
+        is one. It does no more than that: of too many requests each must cost next to nothing."""
+        if scope["path"] in OPEN:
+            return None
+        crowded = connections > self._api.connections
+        if not crowded and under_way < self._api.requests:
+            return None
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == REQUEST_ID.encode()), "")
+        request_id = _request_id(given)
+        many = f"{connections - 1} connections are open" if crowded else f"{under_way} requests are under way"
+        response = busy(many).response(request_id)
+        response.raw_headers += _own_headers(request_id)
+        self._measures.requests.labels(scope["path"] if scope["path"] in PATHS else "other", response.status_code).inc()
+        facts = {"request_id": request_id, "method": scope["method"], "path": scope["path"][:200]}
+        self._tell_refusal({**facts, "status": response.status_code})
+        return response, crowded
 
     def _tell_refusal(self, facts: Mapping[str, Any]) -> None:
         """A line a second at most: of too many requests a line each would be too much, too."""
@@ -252,6 +263,19 @@ class Gate:
             "send fewer reservations at a time, or raise CANCELLATIONS_API__BODY_KIB",
             headers={"Connection": "close"},
         )
+
+
+def _request_id(given: str) -> str:
+    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+
+
+def _own_headers(request_id: str) -> list[tuple[bytes, bytes]]:
+    """Of every answer, whatever it is."""
+    return [
+        (REQUEST_ID.encode(), request_id.encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

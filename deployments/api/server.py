@@ -7,16 +7,18 @@ import gc
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.responses import Response
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from cancellations.bootstrap import App
 from cancellations.errors import BadInput
 from deployments.api import log
 from deployments.api.app import Api
-from deployments.api.gate import CONNECTIONS, is_loopback, tokens_of
+from deployments.api.gate import is_loopback, tokens_of
 
 # Requests that are under way when it stops have so long to end.
 GRACE_SECONDS = 10
@@ -27,14 +29,21 @@ BACKLOG = 1_024
 SWITCH_SECONDS = 0.0005
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, which tells the application how many connections are open, and waits for a request's head, and for
-    its answer to be read, no longer than a client may take.
+# What a request hears for which there is no place, by how many are under way and how many connections are open, its own
+# among them; and whether that ends with it. None where there is a place.
+TurnedAway = Callable[[Scope, int, int], tuple[Response, bool] | None]
 
-    uvicorn's own limit of connections refuses in a way of its own, without Retry-After, and waits for heads for ever.
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, which turns away requests for which there is no place, and waits for a request's head, and for its
+    answer to be read, no longer than a client may take.
+
+    uvicorn makes a task of each request before anybody can refuse it: at twice what can be answered refusing takes
+    the time that answers need. Its own limit refuses without Retry-After, and it waits for heads for ever.
     """
 
-    head_seconds = 5.0
+    head_seconds: float
+    turned_away: TurnedAway
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -49,8 +58,23 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._forget_head()
-        self.scope["state"][CONNECTIONS] = len(self.connections)
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        away = self.turned_away(cast(Scope, cycle.scope), len(self.tasks), len(self.connections))
+        if away is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        response, ends = away
+        cycle.keep_alive = cycle.keep_alive and not ends
+        headers = [*response.raw_headers, *([] if cycle.keep_alive else [(b"connection", b"close")])]
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        body = b"" if cycle.scope["method"] == "HEAD" else bytes(response.body)
+        self.transport.write(STATUS_LINE[response.status_code] + head + b"\r\n" + body)
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
@@ -81,10 +105,6 @@ class Server(uvicorn.Server):
         gc.freeze()
 
 
-def _protocol(head_seconds: float) -> type[Protocol]:
-    return type("Protocol", (Protocol,), {"head_seconds": head_seconds})
-
-
 def serve(app: App, *, host: str, port: int, say: Callable[[str], None]) -> None:
     """Answers until it is stopped; raises `BadInput` for an address that cannot be used, or must not be."""
     tokens = tokens_of(app.settings.api)
@@ -96,7 +116,8 @@ def serve(app: App, *, host: str, port: int, say: Callable[[str], None]) -> None
     log.to(sys.stderr)
     sys.setswitchinterval(SWITCH_SECONDS)
     bound = bind(host, port)
-    config = configured(Api(app, tokens), seconds=app.settings.api.timeout_seconds)
+    api = Api(app, tokens)
+    config = configured(api, turned_away=api.turned_away, seconds=app.settings.api.timeout_seconds)
     with bound:
         name = f"[{host}]" if ":" in host else host
         guarded = "with" if tokens else "without"
@@ -107,8 +128,9 @@ def serve(app: App, *, host: str, port: int, say: Callable[[str], None]) -> None
             say("stopped")
 
 
-def configured(application: Any, seconds: float) -> uvicorn.Config:
+def configured(application: Any, *, turned_away: TurnedAway, seconds: float) -> uvicorn.Config:
     """How uvicorn serves an ASGI application; `seconds`: that the head of a request may take."""
+    known = {"turned_away": staticmethod(turned_away), "head_seconds": seconds}
     return uvicorn.Config(
         application,
         log_config=None,
@@ -121,7 +143,7 @@ def configured(application: Any, seconds: float) -> uvicorn.Config:
         # wait for seconds, and hear nothing; asyncio takes all that are there.
         loop="asyncio",
         backlog=BACKLOG,
-        http=_protocol(seconds),
+        http=type("Protocol", (Protocol,), known),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

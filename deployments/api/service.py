@@ -103,6 +103,9 @@ class Service:
         if self._scribe is not None:
             await self._in(self._writing, self._scribe.start)
         await self._poll()
+        # Without it the first to ask wait for it; a store that cannot be reached is told by the next poll.
+        with suppress(CancellationsError):
+            await self._in(self._following, self._desk.prepare)
         runs = (self._answer, self._record, self._follow)
         self._tasks = [asyncio.create_task(self._always(run)) for run in runs]
 

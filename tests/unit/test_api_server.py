@@ -29,7 +29,7 @@ def bound() -> Iterator[socket.socket]:
 
 
 def test_all_that_wait_are_taken_within_a_few_turns_and_answered_at_once(bound: socket.socket) -> None:
-    config = configured(lambda *_: None, seconds=1.0)
+    config = configured(lambda *_: None, turned_away=lambda *_: None, seconds=1.0)
     seen: list[int] = []
     protocol = type("Protocol", (Seen,), {"at_once": seen})
 

@@ -370,6 +370,23 @@ def test_the_past_is_read_anew_when_a_load_has_moved_on_or_when_it_is_old(traine
     assert desk.refresh()
 
 
+def test_what_nearly_every_booking_of_today_needs_is_read_before_somebody_waits(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = plain(made_on(TODAY))
+    answers = ask(trained, desk_of(trained), new, record=False)
+    desk, read = desk_of(trained), []
+    desk.prepare()
+
+    def noted(work: UnitOfWork, lookup: Lookup, wanted: Lacking) -> None:
+        read.append(wanted)
+        remember(work, lookup, wanted)
+
+    monkeypatch.setattr(serve, "remember", noted)
+    assert ask(trained, desk, new, record=False) == answers
+    assert not any(wanted.everyone or wanted.months for wanted in read)
+
+
 def test_a_booking_of_an_older_day_is_looked_up_as_of_its_day(trained: World) -> None:
     desk = desk_of(trained)
     for day in (TODAY, SECOND - timedelta(days=50), START + timedelta(days=5), SECOND):
