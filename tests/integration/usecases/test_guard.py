@@ -177,23 +177,25 @@ def test_a_version_that_learnt_wrong_labels_is_rolled_back_before_any_outcome(pr
     assert "v2 has learnt other labels than those on record" in told.verdict
 
 
-@pytest.mark.parametrize("gone", [{"half_life_days": ""}, {"labels": Labels.HAZARD}])
-def test_a_version_that_does_not_tell_how_it_learnt_is_judged_by_the_others(
-    promoted: World, gone: dict[str, Any]
+@pytest.mark.parametrize(
+    "other", [{"half_life_days": None}, {"labels": Labels.HAZARD}, {"l2_regularization": "100.0"}, {"max_iter": "2"}]
+)
+def test_a_version_of_which_it_is_not_known_that_it_gives_back_a_mean_is_judged_by_the_others(
+    promoted: World, other: dict[str, Any]
 ) -> None:
-    class Silent(Mistaught):
+    class Other(Mistaught):
         def parameters(self, version: str) -> dict[str, str]:
-            told = self.registry.parameters(version)
-            return {name: value for name, value in told.items() if name not in gone}
+            told = self.registry.parameters(version) | other
+            return {name: value for name, value in told.items() if value is not None}
 
-    if "labels" in gone:
+    if "labels" in other:
         with promoted.store.begin() as work:
-            query = update(tables.versions).where(tables.versions.c.version == "2").values(labels=gone["labels"].value)
+            query = update(tables.versions).where(tables.versions.c.version == "2").values(labels=other["labels"].value)
             work._write(query)  # type: ignore[attr-defined]
             work.commit()
-    silent = replace(promoted, registry=Silent(promoted.registry, "2", unsure))
+    strange = replace(promoted, registry=Other(promoted.registry, "2", unsure))
     promoted.score(LATER)
-    last = guarded(silent).findings[-1]
+    last = guarded(strange).findings[-1]
     assert (last.guard, last.outcome) == (Guard.LABELS, Outcome.NOT_EVALUATED)
 
 

@@ -289,9 +289,17 @@ class Stories(RuleBasedStateMachine):
 
     # --- time, and people's hands in MLflow ---
 
-    @rule(days=st.sampled_from([1, 7, 15]), outcomes=st.sampled_from(["told", "late", "lost"]), trouble=TROUBLES)
-    def days_pass_and_bookings_are_scored(self, days: int, outcomes: str, trouble: Trouble | None) -> None:
+    @rule(
+        days=st.sampled_from([1, 7, 15]),
+        outcomes=st.sampled_from(["told", "late", "lost"]),
+        fails=st.booleans(),
+        trouble=TROUBLES,
+    )
+    def days_pass_and_bookings_are_scored(self, days: int, outcomes: str, fails: bool, trouble: Trouble | None) -> None:
+        before = self.scene.today
         self._pass(days, outcomes)
+        if fails:
+            self._hold_the_last_day(before)
         self._act(Score(), trouble)
 
     @precondition(lambda self: self.life.running is not None)
@@ -328,11 +336,14 @@ class Stories(RuleBasedStateMachine):
 
     @rule(days=st.sampled_from([1, 2, 7]), trouble=st.one_of(st.none(), st.builds(Killed, THROUGH)))
     def the_last_days_bookings_fail_their_checks(self, days: int, trouble: Trouble | None) -> None:
-        """Before anybody has scored them."""
         before = self.scene.today
         self._pass(days, "told")
+        self._hold_the_last_day(before, trouble)
+
+    def _hold_the_last_day(self, after: date, trouble: Trouble | None = None) -> None:
+        """Before anybody has scored its bookings."""
         made = self.stage.rows["booked_on"]
-        made = made[(made > pd.Timestamp(before)) & (made <= pd.Timestamp(self.scene.today))]
+        made = made[(made > pd.Timestamp(after)) & (made <= pd.Timestamp(self.scene.today))]
         if len(made):
             self._act(HoldBack(made.max().date()), trouble)
 
@@ -371,9 +382,12 @@ class Stories(RuleBasedStateMachine):
         quality=st.sampled_from(["good", "good", "bad", "noise"]),
         days=st.sampled_from([15, 21, 30]),
         answer=st.sampled_from([None, True, False]),
+        fires=st.sampled_from([None, True, False]),
         trouble=TROUBLES,
     )
-    def a_challenger_is_tried(self, quality: str, days: int, answer: bool | None, trouble: Trouble | None) -> None:
+    def a_challenger_is_tried(
+        self, quality: str, days: int, answer: bool | None, fires: bool | None, trouble: Trouble | None
+    ) -> None:
         self._pass(7, "told")
         self._act(Ask())
         self._act(Retrain(self.life.wishes[-1][0], quality))
@@ -381,6 +395,8 @@ class Stories(RuleBasedStateMachine):
         self._act(Look(), None if answer is not None else trouble)
         if answer is not None and self._awaiting():
             self._act(Answer(self._awaiting(), answer), trouble)
+        if fires is not None and self.life.running is not None and self.life.running.kind is Kind.PROBATION:
+            self._act(GuardsLook(fires), trouble)
 
     # --- trials and champions ---
 
