@@ -14,7 +14,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import _temporary_global_settings_context, get_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
@@ -28,6 +27,8 @@ START_SECONDS = 120
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iterator[str]:
     """The server's address; only who asks for `prefect` talks to it."""
+    from prefect.server.api.server import SubprocessASGIServer  # a second, for one worker alone
+
     database = tmp_path_factory.mktemp("prefect") / PREFECT
     once.prefect(database)
     with socket.socket() as probe:
