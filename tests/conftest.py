@@ -30,8 +30,15 @@ STORE = "cancellations.db"
 
 # A database waits for the disk at each commit, MLflow's for some 20 ms: that helps against a power cut, and none
 # is tested here. What is killed finds its files as it left them in memory too.
-MEMORY, ROOM = Path("/dev/shm"), 4 << 30
-if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+MEMORY, ROOM = Path("/dev/shm"), 2 << 30
+
+
+def _memory_is_there() -> bool:
+    usable = os.access(MEMORY, os.W_OK) and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+    return usable and shutil.disk_usage(MEMORY).free > ROOM
+
+
+if "TMPDIR" not in os.environ and _memory_is_there():
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 # Files that share what takes longer to make than their tests do: all of them go to the worker that has made it.
