@@ -45,7 +45,7 @@ if "TMPDIR" not in os.environ and _memory_is_there():
 # While that worker has processes die, which keeps both cores busy, another waits for the stacks of `e2e`.
 TOGETHER = {
     "acts and a process that has imported everything": ("crash/",),
-    "a Prefect server": ("_flow.py", "test_doorbell.py", "test_scores_out.py"),
+    "a Prefect server": ("test_digest_flow.py", "test_recalibrate_flow.py", "test_score_flow.py", "test_scores_out.py"),
 }
 
 # A busy machine is no failure: what takes long is seen by its durations.

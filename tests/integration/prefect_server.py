@@ -1,6 +1,7 @@
 """A Prefect server for flows that run in the tests' own process; a pytest plugin of the tests that do.
 
-One for all tests of a worker, which takes as long to start as a dozen of them to run.
+One for all tests of a worker, which takes as long to start as a dozen of them to run. Whoever asks what is
+on the server as a whole has one of its own (`prefect_api.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
-    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL,
     temporary_settings,
 )
 
@@ -34,12 +34,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iter
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         server = SubprocessASGIServer(port=probe.getsockname()[1])
-    given = {
-        PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
-        # Seconds until an event can be read.
-        PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL: 0.5,
-    }
-    with temporary_settings(given):
+    with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}"}):
         server.start(timeout=START_SECONDS)
     yield server.api_url
     server.stop()
