@@ -1,6 +1,7 @@
-"""The databases that the store runs on: SQLite always, PostgreSQL from `TEST_POSTGRES_URL` or a wheel.
+"""What all tests share: the databases that the store runs on, and which files go to one worker.
 
-Without either PostgreSQL's tests are skipped; `CANCELLATIONS_REQUIRE_POSTGRES=1` makes them fail.
+SQLite always, PostgreSQL from `TEST_POSTGRES_URL` or a wheel. Without either PostgreSQL's tests are skipped;
+`CANCELLATIONS_REQUIRE_POSTGRES=1` makes them fail.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Before anything loads OpenMP: threads that spin on busy cores cost many times what they bring to small models.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,14 +22,45 @@ import pytest
 from hypothesis import settings
 from once import Once
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
+from xdist.scheduler import LoadFileScheduling
 
 from cancellations.store import SqlStore, open_store, upgrade
 
 STORE = "cancellations.db"
 
+# A database waits for the disk at each commit, MLflow's for some 20 ms: that helps against a power cut, and none
+# is tested here. What is killed finds its files as it left them in memory too.
+MEMORY, ROOM = Path("/dev/shm"), 2 << 30
+
+
+def _memory_is_there() -> bool:
+    usable = os.access(MEMORY, os.W_OK) and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+    return usable and shutil.disk_usage(MEMORY).free > ROOM
+
+
+if "TMPDIR" not in os.environ and _memory_is_there():
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+# Files that share what takes longer to make than their tests do: all of them go to the worker that has made it.
+# While that worker has processes die, which keeps both cores busy, another waits for the stacks of `e2e`.
+TOGETHER = {
+    "acts and a process that has imported everything": ("crash/",),
+    "a Prefect server": ("test_digest_flow.py", "test_recalibrate_flow.py", "test_score_flow.py", "test_scores_out.py"),
+}
+
 # A busy machine is no failure: what takes long is seen by its durations.
 settings.register_profile("patient", deadline=None, max_examples=40)
 settings.load_profile("patient")
+
+
+class _Together(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return next((what for what, parts in TOGETHER.items() if any(part in file for part in parts)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return _Together(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,9 +18,12 @@ from once import Once
 # Imported before the stack sets the environment: Prefect reads its own settings once, on import, and
 # tests of other folders must not find this stack's in them.
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import _temporary_global_settings_context, get_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from cancellations import settings
 from cancellations.bootstrap import App
 from cancellations.domain.promotion import Change
 from cancellations.domain.retraining import RequestState, RetrainRequest
@@ -26,7 +31,7 @@ from deployments.deployed import Deployed
 from deployments.live import PROJECT, running
 from deployments.mistake import register_notebook_model
 from deployments.stack import Stack
-from flows.doorbell import PrefectDoorbell
+from flows.application import application
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Open:
     app: App
     server: Deployed
     client: SyncPrefectClient
+
+    def here(self, name: str, **parameters: Any) -> FlowRun:
+        """A run of a flow in this process: the same but for the worker, whose part other runs show."""
+        state = getattr(import_module(f"flows.{name}"), name)(**parameters, return_state=True)
+        return self.client.read_flow_run(state.state_details.flow_run_id)
 
 
 def crown_weak_champion(app: App, as_of: date) -> str:
@@ -85,10 +95,15 @@ def house(folder: Path, once: Once, given: Mapping[str, str]) -> Iterator[Open]:
         with (
             running(stack),
             temporary_settings({PREFECT_API_URL: stack.prefect_api}),
+            _temporary_global_settings_context(get_settings_context()),
             get_client(sync_client=True) as client,
         ):
-            app = App(settings.load(), PrefectDoorbell())
+            application.cache_clear()
+            app = application()
             yield Open(stack, app, Deployed(client, stack.check), client)
+            APILogWorker.instance().drain()
+            EventsWorker.drain_all()
             app.store.close()
+            application.cache_clear()
     left = set(psutil.Process().children(recursive=True)) - set(before)
     assert left == set()

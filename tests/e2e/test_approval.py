@@ -194,7 +194,7 @@ def test_a_yes_promotes_and_an_order_to_roll_back_brings_the_old_champion_back(h
     assert str(trial.evidence[-1].day) in shown["trial"] and TrialState.AWAITING in shown["trial"]
     assert hotel.served() == {hotel.weak, trial.rival}
 
-    another = hotel.open.server.run("trial", until=TODAY)
+    another = hotel.open.here("trial", until=TODAY)
     assert another.state is not None and str(run.id) in str(another.state.message)
 
     assert hotel.resume(run, approve="certainly") is SetStateStatus.REJECT
@@ -224,15 +224,14 @@ def test_a_yes_promotes_and_an_order_to_roll_back_brings_the_old_champion_back(h
 
 
 def test_an_order_that_is_refused_shows_why_and_changes_nothing(hotel: Hotel) -> None:
-    before, server = hotel.ledger(), hotel.open.server
-    for run in (
-        server.start("rollback", reason="a test of it", to=hotel.weak),
-        server.start("promote", reason="a test of it", version=hotel.weak),
+    before, opened = hotel.ledger(), hotel.open
+    for ended in (
+        opened.here("rollback", reason="a test of it", to=hotel.weak),
+        opened.here("promote", reason="a test of it", version=hotel.weak),
     ):
-        ended = hotel.ended(run)
         assert ended.state is not None and ended.state_name == "Refused"
         assert f"version {hotel.weak} is champion already" in str(ended.state.message)
-        assert any("Refused, nothing was changed" in text for text in hotel.shown(run).values())
+        assert any("Refused, nothing was changed" in text for text in hotel.shown(ended).values())
     assert hotel.ledger() == before
 
 
@@ -304,7 +303,7 @@ def test_an_answer_to_a_trial_that_ended_meanwhile_says_so_and_changes_nothing(h
 def test_a_deployed_retrain_ends_with_open_bookings_scored_and_served_by_arm_and_an_order_ends_the_trial(
     hotel: Hotel,
 ) -> None:
-    idle = hotel.open.server.run("trial", until=TODAY)
+    idle = hotel.open.here("trial", until=TODAY)
     assert idle.state is not None and idle.state.message == "neither a trial nor a probation is running"
 
     day = next(hotel.days)

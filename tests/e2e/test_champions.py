@@ -234,6 +234,6 @@ def test_an_alias_that_somebody_moves_by_hand_in_mlflow_is_told_and_put_back(lif
     assert told is not None and any(f"version {life.mistaken}" in sentence for sentence in told)
     # What is served follows the ledger, whatever MLflow says.
     assert set(seen(life.opened, ROLLED_BACK).served) == {life.good}
-    life.opened.server.run("reconcile")
+    life.opened.here("reconcile")
     assert app.status().disagreements == ()
     assert app.registry.aliases()["champion"] == life.good

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from once import MLFLOW, Once
 from threadpoolctl import threadpool_limits
 
 from cancellations import home as homes
@@ -78,10 +79,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 
 @pytest.fixture(scope="session")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_home(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Path:
     """What `init` makes."""
     home = tmp_path_factory.mktemp("cli") / "home"
     homes.prepare(home)
+    once.mlflow(home / MLFLOW)
     prepare(settings.load(home=home))
     return home
 

@@ -59,8 +59,7 @@ def test_the_version_is_told(run: Run) -> None:
 # --- the story ------------------------------------------------------------------------------------
 
 
-def test_a_mail_of_each_kind_can_be_looked_at_before_the_first_one_comes(run: Run, tmp_path: Path) -> None:
-    assert run("init").code == 0
+def test_a_mail_of_each_kind_can_be_looked_at_before_the_first_one_comes(run: Run, home: Path, tmp_path: Path) -> None:
     shown = run("mail", "preview", str(tmp_path / "mails"), "--json").json
     kinds = {Path(name).stem for name in shown["files"]}
     assert {Path(name).suffix for name in shown["files"]} == {".eml", ".html", ".txt"}
@@ -83,9 +82,8 @@ def test_a_mail_of_each_kind_can_be_looked_at_before_the_first_one_comes(run: Ru
 
 
 def test_a_mail_is_sent_to_try_the_server_and_a_server_that_is_not_there_is_told(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run("init").code == 0
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -139,8 +137,9 @@ def test_from_an_empty_folder_to_a_watched_champion(run: Run, tmp_path: Path, mo
     assert status.json["challenger"] is None
     assert status.json["last"]["report_id"] == stored["report_id"]
     assert status.json["disagreements"] == []
-    # Nobody rings Prefect here; the mail server was tried.
-    assert {m["message"]["channel"]: m["attempts"] for m in status.json["pending"]} == {"event": 0, "mail": 1}
+    # Nobody rings Prefect here; the mail server was tried, on a slow machine more than once.
+    tried = {m["message"]["channel"]: m["attempts"] > 0 for m in status.json["pending"]}
+    assert tried == {"event": False, "mail": True}
     assert status.json["served"] == {"1": scored["served"]}
 
     monday = "2016-01-11"

@@ -142,6 +142,8 @@ def test_thresholds_are_learned_told_kept_and_given_up(run: Run, home: Path, mon
     short = {"EVERY_DAYS": "3", "WEEKS": "1", "MIN_CHAMPIONS": "3", "MAX_CHAMPIONS": "3", "HISTORY_DAYS": "20"}
     knobs = {f"CALIBRATION__{name}": value for name, value in short.items()}
     knobs |= {"GATE__MIN_ROWS": "200", "MONITOR__MIN_ROWS": "50", "MONITOR__VOLUME": "4"}
+    # Champions of the past that learn a little.
+    knobs |= {"RECIPES": '{"quick/1": {"estimator": {"max_iter": 10}}}', "RETRAIN__RECIPES": '["quick/1"]'}
     for name, value in knobs.items():
         monkeypatch.setenv(f"CANCELLATIONS_{name}", value)
     until = str(SECOND)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from once import Once
-from prefect_api import prefect_api
+from prefect.client.orchestration import SyncPrefectClient
 
 from cancellations import settings
 from cancellations.bootstrap import prepare
 from cancellations.domain.events import DigestPublished, RetrainFailed
 from flows.application import application
 from flows.digest import digest
+
+pytest_plugins = ["prefect_server"]
 
 MONDAY = date(2016, 6, 27)
 
@@ -32,19 +34,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_it_says_why_it_wrote_nothing_and_writes_when_there_is_something_to_tell(
-    home: Path, tmp_path: Path, once: Once
+    home: Path, once: Once, prefect: SyncPrefectClient
 ) -> None:
+    once.home(home)
     prepare(settings.load())
     store = application().store
-    with prefect_api(tmp_path, once) as client:
-        ended = digest(MONDAY, return_state=True)
-        assert ended.is_completed() and ended.message == "nothing to tell yet: there was no champion by 2016-06-26"
-        with store.begin() as work:
-            failed = RetrainFailed("request-7", None, MONDAY, ("no room",))
-            work.add_messages(failed.messages(), datetime.now(UTC) - timedelta(days=7))
-            work.commit()
-        assert digest(MONDAY, return_state=True).is_completed()
-        [shown] = [str(artifact.data) for artifact in client.read_artifacts() if artifact.key == "digest"]
+    ended = digest(MONDAY, return_state=True)
+    assert ended.is_completed() and ended.message == "nothing to tell yet: there was no champion by 2016-06-26"
+    with store.begin() as work:
+        failed = RetrainFailed("request-7", None, MONDAY, ("no room",))
+        work.add_messages(failed.messages(), datetime.now(UTC) - timedelta(days=7))
+        work.commit()
+    assert digest(MONDAY, return_state=True).is_completed()
+    [shown] = [str(artifact.data) for artifact in prefect.read_artifacts() if artifact.key == "digest"]
     assert "the digest of 2016-06-20 to 2016-06-26 is written; it tells the 1 mail that waited for it" in shown
     with store.begin() as work:
         [waiting] = work.pending_messages()

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from evidently.core import metric_types
 
 from cancellations.domain.features import CATEGORICAL, FEATURES, NUMERIC
 from cancellations.domain.in_flight import Slice
@@ -74,6 +73,8 @@ def test_an_unchanged_world_has_no_drifted_column_and_every_column_a_score(quiet
 
 
 def test_scores_and_verdicts_are_those_of_evidentlys_own_report() -> None:
+    from evidently.core import metric_types
+
     current = bookings(1_000, 2)
     current["price"] = current["price"].where(np.arange(1_000) % 7 > 0) * 1.6
     current["meal"] = np.where(np.arange(1_000) % 3 == 0, None, current["meal"])

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from once import Once
-from prefect_api import prefect_api
 
 from cancellations import settings
 from cancellations.bootstrap import prepare
 from flows.application import application
 from flows.recalibrate import OFF, recalibrate
+
+pytest_plugins = ["prefect_server"]
 
 DAY = date(2016, 6, 10)
 
@@ -36,13 +37,14 @@ def test_off_it_says_so_and_touches_nothing(home: Path) -> None:
     assert not home.exists()
 
 
+@pytest.mark.usefixtures("prefect")
 def test_on_a_home_without_a_champion_is_refused_with_a_sentence(
-    home: Path, tmp_path: Path, once: Once, monkeypatch: pytest.MonkeyPatch
+    home: Path, once: Once, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CANCELLATIONS_RECALIBRATION__ENABLED", "true")
+    once.home(home)
     prepare(settings.load())
-    with prefect_api(tmp_path, once):
-        ended = recalibrate(DAY, return_state=True)
+    ended = recalibrate(DAY, return_state=True)
     application().store.close()
     assert (ended.name, ended.is_completed()) == ("Refused", True)
     assert "no champion to recalibrate" in str(ended.message)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from aiosmtpd.controller import Controller
-from once import Once
 from sqlalchemy import URL, NullPool, create_engine, inspect, make_url, text
 
 from cancellations import settings
@@ -33,8 +32,9 @@ from deployments.mailbox import Folder
 
 if TYPE_CHECKING:
     from command_line import Run
+    from prefect.client.orchestration import SyncPrefectClient
 
-pytest_plugins = ["command_line"]
+pytest_plugins = ["command_line", "prefect_server"]
 
 DAY = date(2024, 5, 1)
 NOW = datetime(2024, 5, 1, 5, 30, tzinfo=UTC)
@@ -466,18 +466,13 @@ def test_the_deployment_and_a_person_publish_the_same(run: Run, app: App, monkey
     assert len(waiting(app)) == 1
 
 
-def test_the_flow_shows_tables_and_picture_and_writes_what_a_person_would(
-    app: App, tmp_path: Path, once: Once, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from prefect_api import prefect_api
-
+def test_the_flow_shows_tables_and_picture_and_writes_what_a_person_would(app: App, prefect: SyncPrefectClient) -> None:
     from flows import application
     from flows.outlook import outlook
 
     application.application.cache_clear()
-    with prefect_api(tmp_path, once) as client:
-        outlook(as_of=DAY)
-        shown = {artifact.key: str(artifact.data) for artifact in client.read_artifacts()}
+    outlook(as_of=DAY)
+    shown = {artifact.key: str(artifact.data) for artifact in prefect.read_artifacts()}
     application.application.cache_clear()
     assert "| City Hotel | next 7 | 5 | 1.7 (0 to 5) | 140 (0 to 395) |" in shown["outlook"]
     assert "1 open booking has no score yet" in shown["outlook"]

@@ -86,7 +86,7 @@ def mappings(draw: st.DrawFn) -> Mapping:
     return parse("\n".join(lines))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(mappings(), st.lists(st.lists(VALUE, min_size=1, max_size=10), min_size=1, max_size=8), st.integers(1, 4))
 def test_each_row_of_any_table_is_accounted_for_once(mapping: Mapping, rows: list[list[str]], batch_rows: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

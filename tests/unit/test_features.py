@@ -30,6 +30,7 @@ RULE = LabelRule()
 START, DAYS = date(2016, 6, 1), 60
 HISTORY = sized(simulate(START, DAYS, seed=3))
 PAST = past_of(HISTORY)
+BUILT = build(HISTORY, PAST, RULE)
 
 
 @settings(max_examples=12)
@@ -67,7 +68,7 @@ def test_outcomes_that_shift_to_any_later_day_leave_a_bookings_features_as_they_
 
 def test_what_a_reservation_brings_of_its_own_end_is_not_looked_at() -> None:
     blind = HISTORY.drop(columns=["status", "known_on"])
-    pd.testing.assert_frame_equal(build(blind, PAST, RULE), build(HISTORY, PAST, RULE))
+    pd.testing.assert_frame_equal(build(blind, PAST, RULE), BUILT)
 
 
 def test_what_became_known_before_the_day_does_change_something() -> None:
@@ -79,8 +80,7 @@ def test_what_became_known_before_the_day_does_change_something() -> None:
 @settings(max_examples=12)
 @given(rows=st.lists(st.integers(0, len(HISTORY) - 1), min_size=1, max_size=30, unique=True))
 def test_few_rows_get_the_features_that_they_have_among_many(rows: list[int]) -> None:
-    many = build(HISTORY, PAST, RULE)
-    pd.testing.assert_frame_equal(build(HISTORY.iloc[rows], PAST, RULE), many.iloc[rows])
+    pd.testing.assert_frame_equal(build(HISTORY.iloc[rows], PAST, RULE), BUILT.iloc[rows])
 
 
 def test_scoring_day_and_training_day_see_the_same_features() -> None:
@@ -104,7 +104,7 @@ def test_the_past_in_parts_adds_up_to_all_of_it() -> None:
         counted.tallied.groupby(keys)["bookings"].sum().to_frame(),
         PAST.tallied.groupby(keys)["bookings"].sum().to_frame(),
     )
-    pd.testing.assert_frame_equal(build(HISTORY, counted, RULE), build(HISTORY, PAST, RULE))
+    pd.testing.assert_frame_equal(build(HISTORY, counted, RULE), BUILT)
 
 
 def test_on_the_books_is_what_stood_for_that_hotel_and_day_on_the_evening_before() -> None:

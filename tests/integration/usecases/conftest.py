@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 from contest import candidate, enter
+from mlflow.store.db import utils
 from once import Once
 from threadpoolctl import threadpool_limits
 from world import FIRST, LATER, SECOND, START, Snapshot, World, begin, simulator
@@ -34,6 +36,14 @@ class Story:
 def one_thread() -> Iterator[None]:
     # Fits of a few thousand rows: threads that spin on busy cores cost more than they bring.
     with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    # MLflow reads all of its migrations whenever it opens a database, which takes longer than many a test.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_get_latest_schema_revision", cache(utils._get_latest_schema_revision))
         yield
 
 
