@@ -230,6 +230,7 @@ def test_deployments_that_are_missing_changed_or_paused_are_told_and_a_deploy_me
     mend(stray.remedy)
 
 
+@pytest.mark.long
 def test_schedules_that_are_off_are_told_by_what_is_meant_and_the_scheduler_is_seen_to_plan(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +283,7 @@ def finished(opened: Open, run: FlowRun) -> FlowRun:
     return found
 
 
+@pytest.mark.long
 def test_a_run_whose_process_is_gone_is_told_and_the_remedy_ends_it(opened: Open) -> None:
     made = opened.client.create_flow_run_from_deployment(
         UUID(deployment(opened, "canary")["id"]),
@@ -319,6 +321,7 @@ def test_a_failed_run_is_mailed_the_first_time_and_silence_calls_the_alarm(opene
     mend(DEPLOY)
 
 
+@pytest.mark.long
 def test_a_worker_that_was_killed_is_told_and_a_new_one_is_seen(opened: Open) -> None:
     assert [f.verdict for f in look(opened, "worker")] == [Verdict.RIGHT]
     for process in psutil.Process().children(recursive=True):
@@ -409,6 +412,7 @@ def stored(opened: Open, request_id: str) -> RetrainRequest:
     return found
 
 
+@pytest.mark.long
 def test_a_retrain_whose_worker_is_killed_server_restarted_and_deployments_made_anew_ends_once(opened: Open) -> None:
     app, now = opened.app, datetime.now(UTC)
     days = (TRAINED_ON - FIRST_BOOKING).days + 1
