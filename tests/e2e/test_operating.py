@@ -210,6 +210,7 @@ def test_automations_that_are_paused_missing_or_changed_are_told_and_a_canary_wi
     mend(found["retrain on drift"].remedy)
 
 
+@pytest.mark.long
 def test_deployments_that_are_missing_changed_or_paused_are_told_and_a_deploy_mends_them(opened: Open) -> None:
     api(opened, "PATCH", f"/deployments/{deployment(opened, 'outlook')['id']}", entrypoint="flows/old.py:outlook")
     api(opened, "DELETE", f"/deployments/{deployment(opened, 'canary')['id']}")
