@@ -36,7 +36,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 LAST_SECONDS = 10.0
 # A version is loaded within a second or two, the first one, with all that it needs, in some more. Who loads for longer
 # must not keep the ledger from being followed.
-LOADING_SECONDS, FIRST_LOADING_SECONDS = 2.0, 20.0
+LOADING_SECONDS, FIRST_LOADING_SECONDS = 2.0, 120.0
 
 
 class Loading:
