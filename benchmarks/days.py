@@ -25,7 +25,7 @@ POLICY = CheckPolicy()
 RUN = pd.Timedelta(days=27)
 # A year to learn from before the first day that is judged.
 REAL = ("2016-01-04", "2017-02-26")
-SIMULATED, SIMULATED_DAYS = date(2015, 1, 5), 730
+SIMULATED, SIMULATED_DAYS, SIMULATED_MARKETS = date(2015, 1, 5), 730, 3
 EVERY = 3
 # Shares of a day's bookings that a break hits.
 STRENGTHS = (0.25, 0.5, 1.0)
@@ -117,7 +117,7 @@ def days(world: World, options: Options, pool: Executor) -> Iterator[Figure]:
     on_real = [pool.submit(judged, part) for part in parts]
     on_simulated = [
         pool.submit(_on_simulated, seed, options.quick)
-        for seed in range(options.seed, options.seed + (1 if options.quick else 4))
+        for seed in range(options.seed, options.seed + (1 if options.quick else SIMULATED_MARKETS))
     ]
     yield from _figures("real", [found.result() for found in on_real])
     yield from _figures("simulated", [found.result() for found in on_simulated])

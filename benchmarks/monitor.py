@@ -56,9 +56,9 @@ FIRST_CHAMPION, LAST_CHAMPION, LOOKS = "2016-01-04", "2016-10-10", 16
 LEARNED_UNTIL = date(2016, 6, 6)
 SHUFFLED = 4
 # Simulated markets; the weaker strengths of a change are planted into the first ones of them alone.
-MARKETS, WEAKER = 8, 3
+MARKETS, WEAKER = 8, 2
 # Thresholds are learned from the past of so many of them, and of the shuffled file's: that costs more than all looks.
-LEARNING, LEARNING_SHUFFLED = 4, 2
+LEARNING, LEARNING_SHUFFLED = 3, 2
 WORKERS = 2
 WATCHED = (
     "column drift",
