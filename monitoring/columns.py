@@ -103,6 +103,14 @@ def obstacle(reference: pd.DataFrame, current: pd.DataFrame, column: str) -> str
     return ""
 
 
+def too_few_scores(reference: np.ndarray, current: np.ndarray, min_rows: int) -> str:
+    """Why scores of two sides, shapes (rows,), cannot be compared; empty when they can."""
+    for side, scores in (("reference", reference), ("window", current)):
+        if len(scores) < min_rows:
+            return f"{len(scores):,} scored bookings in the {side}, {min_rows:,} are needed"
+    return ""
+
+
 def comparable(reference: pd.Series, current: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Both sides of a cleaned column, ready to be measured.
 

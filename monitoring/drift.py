@@ -11,7 +11,7 @@ import pandas as pd
 
 from cancellations.domain.features import FeatureSet
 from cancellations.domain.retraining import ColumnDrift, Signal, Verdict, judge
-from monitoring.columns import Sides, comparable, describe, missing_moved
+from monitoring.columns import Sides, comparable, describe, missing_moved, too_few_scores
 
 NAME = "column drift"
 PREDICTIONS = "prediction drift"
@@ -121,8 +121,8 @@ def prediction_drift(
     `reference`, `current`: the champion's scores, shapes (rows,).
     """
     rows = len(current)
-    if min(len(reference), rows) < min_rows:
-        why = f"{rows:,} scored bookings in the window, {min_rows:,} are needed"
+    why = too_few_scores(reference, current, min_rows)
+    if why:
         return Signal(PREDICTIONS, None, threshold, Verdict.NOT_EVALUATED, weight, rows, why=why)
     value = distance(NUMBERS[0], pd.Series(reference), pd.Series(current))
     before, after = (f"mean score {side.mean():.1%}" for side in (reference, current))

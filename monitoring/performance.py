@@ -14,6 +14,7 @@ import numpy as np
 
 from cancellations.domain.comparison import log_loss
 from cancellations.domain.retraining import Signal, Verdict, judge
+from monitoring.columns import too_few_scores
 
 EXCESS = "matured excess loss"
 BIAS = "calibration bias"
@@ -134,8 +135,8 @@ def estimated_loss(
     whose features broke may look better than ever. `reference`, `current`: scores, shapes (rows,).
     """
     rows = len(current)
-    if min(len(reference), rows) < min_rows:
-        why = f"{rows:,} scored bookings in the window, {min_rows:,} are needed"
+    why = too_few_scores(reference, current, min_rows)
+    if why:
         return Signal(ESTIMATED, None, threshold, Verdict.NOT_EVALUATED, weight, rows, why=why)
     before, after = float(entropy(reference).mean()), float(entropy(current).mean())
     value = abs(after / before - 1) if before > 0 else 0.0

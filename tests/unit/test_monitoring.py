@@ -188,7 +188,10 @@ def test_the_estimated_loss_is_what_the_scores_expect_and_tells_a_broken_feature
     assert sure.verdict is Verdict.ALARM and "-" in sure.after
     unsure = estimated_loss(np.full(400, 0.1), np.full(400, 0.5), 300, 0.25, 0.0)
     assert unsure.value == pytest.approx(np.log(2) / -(0.1 * np.log(0.1) + 0.9 * np.log(0.9)) - 1)
-    assert estimated_loss(before, before[:299], 300, 0.25, 0.0).verdict is Verdict.NOT_EVALUATED
+    for few, side in ((estimated_loss(before, before[:299], 300, 0.25, 0.0), "window"),
+                      (estimated_loss(before[:299], before, 300, 0.25, 0.0), "reference")):  # fmt: skip
+        assert few.verdict is Verdict.NOT_EVALUATED
+        assert few.why == f"299 scored bookings in the {side}, 300 are needed"
 
 
 def weeks(*totals: int) -> pd.Series:
