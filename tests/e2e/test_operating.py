@@ -255,6 +255,7 @@ def test_schedules_that_are_off_are_told_by_what_is_meant_and_the_scheduler_is_s
     api(opened, "PATCH", path, active=False)
 
 
+@pytest.mark.long
 def test_a_pool_that_is_paused_keeps_a_canary_and_lets_runs_grow_late(opened: Open) -> None:
     api(opened, "PATCH", f"/work_pools/{POOL}", is_paused=True)
     paused = wrong(opened, "work pool")[POOL]
@@ -301,6 +302,7 @@ def test_a_run_whose_process_is_gone_is_told_and_the_remedy_ends_it(opened: Open
     assert opened.client.read_flow_run(made.id).state_type is StateType.CRASHED
 
 
+@pytest.mark.long
 def test_a_failed_run_is_mailed_the_first_time_and_silence_calls_the_alarm(opened: Open) -> None:
     silence = automation(opened, "tell of a silent flow")
     kept = api(opened, "GET", f"/automations/{silence}")
@@ -337,6 +339,7 @@ def test_a_worker_that_was_killed_is_told_and_a_new_one_is_seen(opened: Open) ->
     opened.stack.start_worker()
 
 
+@pytest.mark.long
 def test_without_its_server_prefect_is_told_once_and_the_rest_is_looked_at(opened: Open) -> None:
     opened.stack.stop_server()
     try:
