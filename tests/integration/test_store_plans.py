@@ -38,7 +38,7 @@ def act(work: UnitOfWork) -> None:
     rows = bookings("ab", booked_on="2024-01-02")
     work.upsert_reservations(rows)
     work.upsert_reservations(bookings("ab", booked_on="2024-01-02", agent="8"))
-    work.booked(["a", "b"])
+    work.booked(["a", "b"], DAY)
     work.record_outcomes(outcomes(a=("canceled", "2024-01-20")))
     work.record_outcomes(outcomes(a=("no_show", "2024-01-20")))
     work.add_features(booking_time(work, rows, LabelRule()).set_axis(rows["reservation_id"]), NOW)

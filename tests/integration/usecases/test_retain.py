@@ -144,7 +144,7 @@ def test_a_score_that_was_served_goes_with_what_was_served_of_it(serving: World,
     assert sound(serving)
     with serving.store.begin() as work:
         assert work.served(OLD - timedelta(days=1)).empty
-        assert work.booked(["a", "b"]).keys() == {"a", "b"}
+        assert work.booked(["a", "b"], OLD).keys() == {"a", "b"}
 
 
 def test_versions_of_a_running_trial_are_in_play_whoever_stands(house: World) -> None:
