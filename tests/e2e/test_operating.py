@@ -179,6 +179,7 @@ def test_the_server_makes_no_run_of_parameters_that_mean_nothing(
     assert opened.server.having(name) == []
 
 
+@pytest.mark.long
 def test_automations_that_are_paused_missing_or_changed_are_told_and_a_canary_without_its_own_is_lost(
     opened: Open,
 ) -> None:
