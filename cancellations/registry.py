@@ -146,7 +146,7 @@ def _kind(dtype: Any) -> str:
 def import_client() -> None:
     """For whoever would rather wait for MLflow's import now than at a registry's first question."""
     import mlflow.artifacts
-    import mlflow.sklearn  # noqa: F401
+    import mlflow.sklearn  # noqa: F401 (for what its import costs, nothing else)
 
 
 class MlflowRegistry:

@@ -180,6 +180,7 @@ class Api:
                 200: {"description": "in Prometheus' form", "content": {"text/plain": {"schema": {"type": "string"}}}},
             },
         )(self._metrics)
+        # How FastAPI lets its description be extended, which mypy takes for a mistake.
         routes.openapi = lambda: self._described(routes, guarded=guarded)  # type: ignore[method-assign]
         return routes
 

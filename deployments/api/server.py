@@ -46,6 +46,7 @@ class Protocol(HttpToolsProtocol):
     turned_away: TurnedAway
     _head: asyncio.TimerHandle | None = None
 
+    # asyncio names the base class, uvicorn the transport of a TCP server, which it is.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head()
