@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import prefect
 import pytest
 import yaml
 from composed import COMPOSE, DOCKERFILE, ONCE, ROOT, SERVICES, entrypoint
@@ -18,6 +19,7 @@ from cancellations.settings import SECRETS as FROM_FILES
 from deployments import secret_files
 
 NETWORKS = {"postgres": {"database"}, "migrations": {"database"}, "pool": {"services"}, "mailpit": {"services"}}
+JSON_LINES = "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER"
 # Images that others made.
 THEIRS = {"postgres", "mailpit"}
 OURS = sorted(set(SERVICES) - THEIRS)
@@ -98,6 +100,14 @@ def test_no_service_runs_as_root() -> None:
     assert re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)[-1] not in ("root", "0")
     assert not any("user" in SERVICES[name] for name in OURS)
     assert all(int(SERVICES[name]["user"].partition(":")[0]) > 0 for name in THEIRS)
+
+
+def test_what_runs_flows_logs_one_json_object_a_line() -> None:
+    told = {name for name, one in SERVICES.items() if one.get("environment", {}).get(JSON_LINES) == "json"}
+    assert told == {name for name, one in SERVICES.items() if "PREFECT_API_URL" in one.get("environment", {})}
+    logging = yaml.safe_load((Path(prefect.__file__).parent / "logging" / "logging.yml").read_text())
+    # The variable is a path into Prefect's own configuration: both ends of it must be there.
+    assert "formatter" in logging["handlers"]["console"] and "json" in logging["formatters"]
 
 
 def test_one_image_in_two_stages_serves_all_that_is_ours() -> None:

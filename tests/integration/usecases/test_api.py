@@ -18,7 +18,7 @@ import pytest
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis.checks import CHECKS
-from sqlalchemy import URL, NullPool, create_engine, text
+from sqlalchemy import URL, NullPool, create_engine, event, text
 from starlette.testclient import TestClient
 from test_serve import TODAY, made_on
 from world import SECOND, World
@@ -230,6 +230,59 @@ def test_a_full_queue_refuses_and_asks_for_patience(trained: World, monkeypatch:
             time.sleep(0.02)
         assert measure(client, "recorded_total") == 8
         assert client.post("/predict", json=told(9)).status_code == 200
+
+
+FILL = """
+CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON features EXECUTE FUNCTION full_disk()
+"""
+
+
+@contextmanager
+def full_disk(world: World, client: TestClient) -> Iterator[None]:
+    """The server's store finds no room for another page; PostgreSQL says so by a trigger, SQLite by its own limit."""
+    engine = client.api.service.app.store._engine  # type: ignore[attr-defined]
+    if engine.dialect.name == "sqlite":
+
+        def allow(pages: int, connection: Any) -> None:
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+
+        def confine(connection: Any, *_: Any) -> None:
+            allow(1, connection)
+
+        def free(connection: Any, *_: Any) -> None:
+            allow(2**30, connection)
+
+        event.listen(engine, "checkout", confine)
+        yield
+        event.remove(engine, "checkout", confine)
+        event.listen(engine, "checkout", free)
+        return
+    with world.store._engine.begin() as connection:
+        connection.exec_driver_sql(FILL)
+    yield
+    with world.store._engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full_disk ON features")
+
+
+def test_a_full_disk_delays_what_is_recorded_and_loses_none_of_it(serving: World) -> None:
+    with served(serving, unrecorded=50) as client:
+        with full_disk(serving, client):
+            assert client.post("/predict", json=told(40)).status_code == 200
+            refused = client.post("/predict", json=told(41))
+            assert refused.status_code == 503 and "answers wait to be recorded" in refused.json()["error"]
+            assert refused.headers["retry-after"] == "1"
+            # What is not recorded is answered all the same, and nobody takes the server out of service.
+            assert client.post("/predict", json=told(41, record=False)).status_code == 200
+            assert client.get("/ready").json()["ready"]
+            assert measure(client, "unrecorded") == 40
+        deadline = time.monotonic() + PATIENCE
+        while measure(client, "unrecorded"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert measure(client, "recorded_total") == 40
+    assert len(serving.predictions("1")) == 40
 
 
 def test_whoever_comes_while_answers_are_written_waits_for_room(
