@@ -114,6 +114,7 @@ def days(world: World, options: Options, pool: Executor) -> Iterator[Figure]:
     )  # fmt: skip
     # The false alarms of a real year are what is scarce: each of its days is judged, half a year by a process.
     parts = [replace(real, days=part) for part in np.array_split(real.days, 1 if options.quick else 2)]
+    flagged = pool.submit(_evidently, real, options)
     on_real = [pool.submit(judged, part) for part in parts]
     on_simulated = [
         pool.submit(_on_simulated, seed, options.quick)
@@ -121,7 +122,7 @@ def days(world: World, options: Options, pool: Executor) -> Iterator[Figure]:
     ]
     yield from _figures("real", [found.result() for found in on_real])
     yield from _figures("simulated", [found.result() for found in on_simulated])
-    yield from _evidently(real, options)
+    yield from flagged.result()
 
 
 def _on_simulated(seed: int, quick: bool) -> Judged:
@@ -182,10 +183,11 @@ def _figures(kind: str, found: Sequence[Judged]) -> Iterator[Figure]:
         yield Figure(f"{kind}: {name}, seen after", float(half), float(ten), float(ninety), told_in)
 
 
-def _evidently(stream: Stream, options: Options) -> Iterator[Figure]:
+def _evidently(stream: Stream, options: Options) -> list[Figure]:
     chosen = stream.days[:: max(1, len(stream.days) // (2 if options.quick else EVIDENTLY_DAYS))]
     changes: dict[str, Break] = {"an ordinary day": lambda f: f}
     changes |= {name: AT_ONCE[name] for name in ("price in cents", "lead time zeroed", "records of agents emptied")}
+    told = []
     for name, change in changes.items():
         fired = []
         for day in chosen:
@@ -194,4 +196,5 @@ def _evidently(stream: Stream, options: Options) -> Iterator[Figure]:
             ]
             found = dataset_share(before, change(stream.features.iloc[stream.rows(day, day)]), len(before))
             fired.append(found is not None and found >= 0.5)
-        yield Figure(f"real: Evidently's flag, {name}", *share(fired), f"of {len(chosen)} days")
+        told.append(Figure(f"real: Evidently's flag, {name}", *share(fired), f"of {len(chosen)} days"))
+    return told

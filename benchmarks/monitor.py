@@ -118,23 +118,24 @@ Started = tuple[list[Future[list[Course]]], list[Future[list[Course]]], list[Fut
 
 
 def _start(world: World, options: Options, pool: Executor) -> Started:
-    """The longest first: what is left at the end should be short."""
+    """The longest first: what is left at the end should be short, or one processor waits for the other."""
+    market = Market(world.history, world.built, RULE)
+    # What thresholds are learned from is walked through once, for all that are judged by them.
+    earlier, later = (
+        [day for day in _starts(options) if (day >= LEARNED_UNTIL) == learned] for learned in (False, True)
+    )
+    real = [pool.submit(_as_it_was, market, part, options.seed) for part in (later, earlier) if part]
     planted = _planted(options)
     strongest = [(kind, strength) for kind, strength in planted if strength == CHANGES[kind][-1]]
     simulated = [
         pool.submit(looks_of, seed, planted if number < WEAKER else strongest, learning=number < LEARNING)
         for number, seed in enumerate(_seeds(options, MARKETS))
     ]
-    real = Market(world.history, world.built, RULE)
     mixed = [
         pool.submit(_mixed, world.history, seed, learning=number < LEARNING_SHUFFLED)
         for number, seed in enumerate(_seeds(options, SHUFFLED))
     ]
-    # What thresholds are learned from is walked through once, for all that are judged by them.
-    earlier, later = (
-        [day for day in _starts(options) if (day >= LEARNED_UNTIL) == learned] for learned in (False, True)
-    )
-    return simulated, [pool.submit(_as_it_was, real, part, options.seed) for part in (later, earlier) if part], mixed
+    return simulated, real, mixed
 
 
 def _as_it_was(real: Market, starts: Sequence[date], seed: int) -> list[Course]:
