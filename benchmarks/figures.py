@@ -12,12 +12,13 @@ import os
 import platform
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import psutil
@@ -107,6 +108,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Points of a line in a picture, in the JSON alone; `x` are numbers or days, `marks` those of them that are marked.
+
+    `figure`: the picture that it belongs to; `low`, `high`: an interval of each point, or nothing.
+    """
+
+    figure: str
+    name: str
+    x: tuple[float | str, ...]
+    y: tuple[float, ...]
+    marks: tuple[str, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a benchmark found: figures, what they stand beside, and the input in a few words."""
 
@@ -116,6 +133,7 @@ class Outcome:
     repetitions: int
     intervals: str = ""  # what they are over, where not over repetitions
     tables: tuple[Table, ...] = ()
+    curves: tuple[Curve, ...] = ()
 
 
 def run(
@@ -130,12 +148,14 @@ def run(
     parser.add_argument("--seed", type=int, default=SEED, help=f"of whatever is drawn (default {SEED})")
     given = parser.parse_args(arguments)
     options = Options(given.quick, given.seed, given.data)
+    began = time.perf_counter()
     try:
         outcome = measure(options)
     except CancellationsError as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return error.exit_code
-    sys.stdout.write(as_json(name, options, outcome) if given.json else as_table(name, options, outcome))
+    seconds = time.perf_counter() - began
+    sys.stdout.write(as_json(name, options, outcome, seconds) if given.json else as_table(name, options, outcome))
     missed = [figure.name for figure in outcome.figures if figure.holds is False]
     if given.check and missed:
         sys.stderr.write(f"{parser.prog}: reach not met: {', '.join(missed)}\n")
@@ -181,8 +201,8 @@ def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[st
     ]
 
 
-def as_json(name: str, options: Options, outcome: Outcome) -> str:
-    """The same as one object."""
+def as_json(name: str, options: Options, outcome: Outcome, seconds: float) -> str:
+    """The same as one object, with the seconds that it took and the curves of its pictures."""
     found = {
         "benchmark": name,
         "quick": options.quick,
@@ -194,10 +214,23 @@ def as_json(name: str, options: Options, outcome: Outcome) -> str:
         "beside": outcome.beside,
         "machine": machine(),
         "versions": versions(),
+        "seconds": round(seconds),
         "figures": [asdict(figure) for figure in outcome.figures],
         "tables": [asdict(table) for table in outcome.tables],
+        "curves": [asdict(curve) for curve in outcome.curves],
     }
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    return _by_lines(found)
+
+
+def _by_lines(found: dict[str, Any]) -> str:
+    """JSON with a line for each figure, table or curve, so that two runs can be compared line by line."""
+    told = []
+    for name, value in found.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list) and value:
+            text = "[\n  " + ",\n  ".join(json.dumps(one, ensure_ascii=False) for one in value) + "\n ]"
+        told.append(f' "{name}": {text}')
+    return "{\n" + ",\n".join(told) + "\n}\n"
 
 
 def number(value: float) -> str:

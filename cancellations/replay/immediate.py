@@ -26,6 +26,7 @@ from cancellations.replay.world import World
 RANDOM_TIMINGS = 600
 YARDSTICK = "matured/1"  # retrained every week it is what shares of gain are told of; never retrained it is "static"
 WEEKLY, STATIC = Calendar("weekly", 1), Calendar("static", 0)
+MONTHLY = "monthly"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ class Row:
     """What is reported of an entry in a window.
 
     `loss` per booking; `gain` against static; `versus_weekly`: loss minus that of the yardstick retrained
-    weekly; `share`: of what the yardstick gains by weekly retraining, None where that may be nothing;
-    `luck`: share of random timings with as many retrains that did worse.
+    weekly; `versus_monthly`: minus that of the same competitor retrained monthly, None where that was not played;
+    `share`: of what the yardstick gains by weekly retraining, None where that may be nothing; `luck`: share of random
+    timings with as many retrains that did worse.
     """
 
     entry: str
@@ -75,6 +77,7 @@ class Row:
     loss: Estimate
     gain: Estimate
     versus_weekly: Estimate
+    versus_monthly: Estimate | None
     share: Estimate | None
     luck: float | None
     days: tuple[date, ...] = field(default=(), repr=False)
@@ -89,7 +92,7 @@ class Row:
             "luck": self.luck,
             "days": [str(day) for day in self.days],
         }
-        for name in ("loss", "gain", "versus_weekly", "share"):
+        for name in ("loss", "gain", "versus_weekly", "versus_monthly", "share"):
             found: Estimate | None = getattr(self, name)
             if found is not None:
                 told |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
@@ -164,6 +167,11 @@ def report(
     booked_on = booked_on.where(world.final(span.first, span.until))
     weekly = play(world, grid, span, Entry(yardstick, WEEKLY), None, seed).loss
     static = play(world, grid, span, Entry(yardstick, STATIC), None, seed).loss
+    monthly = {
+        one.entry.competitor.name: one.loss
+        for one in played
+        if one.entry.policy.name == MONTHLY and not one.entry.recalibrated and not one.entry.composed
+    }
     rows = []
     for window in windows:
         blocks = Blocks.of(booked_on, window, seed)
@@ -184,6 +192,7 @@ def report(
                 loss=blocks.mean(one.loss),
                 gain=blocks.mean(static - one.loss),
                 versus_weekly=blocks.mean(one.loss - weekly),
+                versus_monthly=blocks.mean(one.loss - monthly[key[0]]) if key[0] in monthly else None,
                 # Of a gain that may be none there are no shares.
                 share=blocks.share(static - one.loss, static - weekly) if sure else None,
                 luck=None
@@ -236,3 +245,20 @@ def weekly_losses(world: World, span: Span, played: Sequence[Played]) -> pd.Data
     losses: Mapping[str, np.ndarray] = {one.entry.name: one.loss for one in played}
     final = world.final(span.first, span.until)
     return pd.DataFrame(losses)[final].groupby(week[final]).mean()
+
+
+def reliability(world: World, span: Span, played: Sequence[Played]) -> pd.DataFrame:
+    """What became of bookings that were given much the same probability, by tenths of each entry's own.
+
+    Columns `entry`, `bookings`, `said` (mean probability) and `cancelled` (share); ten rows an entry, and fewer where
+    it says the same of many.
+    """
+    final = world.final(span.first, span.until)
+    label = world.ended(span.first, span.until)[final]
+    told = []
+    for one in played:
+        said = one.probability[final]
+        tenth = pd.qcut(said, 10, labels=False, duplicates="drop")
+        rows = pd.DataFrame({"said": said, "cancelled": label}).groupby(tenth)
+        told.append(rows.mean().assign(entry=one.entry.name, bookings=rows.size()))
+    return pd.concat(told, ignore_index=True)[["entry", "bookings", "said", "cancelled"]]

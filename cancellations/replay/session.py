@@ -21,12 +21,14 @@ from cancellations.replay.composed import Composed, compose
 from cancellations.replay.figures import Window
 from cancellations.replay.grid import Grid
 from cancellations.replay.immediate import (
+    MONTHLY,
     STATIC,
     YARDSTICK,
     Entry,
     Played,
     Row,
     play,
+    reliability,
     report,
     tasks,
     weekly_losses,
@@ -69,7 +71,7 @@ def policies(settings: Settings) -> dict[str, Policy]:
     calendars = (
         Calendar("static", 0),
         Calendar("weekly", 1),
-        Calendar("monthly", 4),
+        Calendar(MONTHLY, 4),
         Calendar("six-weekly", 6),
         Calendar("quarterly", 13),
     )
@@ -101,10 +103,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of it: a row per entry and window, weekly losses for pictures, what it was measured on."""
+    """What came of it: rows by entry and window, weekly losses and reliability for pictures, what it is of."""
 
     rows: tuple[Row, ...]
     weekly: pd.DataFrame
+    reliability: pd.DataFrame
     days: Mapping[str, tuple[date, ...]]
     signals: Mapping[date, Mapping[str, float]]
     facts: Mapping[str, Any]
@@ -165,6 +168,7 @@ def replay(
     return Replayed(
         rows=tuple(rows),
         weekly=weekly_losses(world, order.span, [static, *played]),
+        reliability=reliability(world, order.span, [static, *played]),
         baseline=static.entry.name,
         houses={one.entry.name: one.house for one in played if one.house is not None},
         days={one.entry.name: one.days for one in played},

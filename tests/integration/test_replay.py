@@ -25,7 +25,17 @@ from cancellations.replay.competitors import Fit, competitors
 from cancellations.replay.composed import compose, served_versions
 from cancellations.replay.figures import Blocks, Window
 from cancellations.replay.grid import Grid
-from cancellations.replay.immediate import Entry, by_chance, play, recalibrated, report, stitched, weekly_losses
+from cancellations.replay.immediate import (
+    MONTHLY,
+    Entry,
+    by_chance,
+    play,
+    recalibrated,
+    reliability,
+    report,
+    stitched,
+    weekly_losses,
+)
 from cancellations.replay.policies import Calendar, OwnGate, Span
 from cancellations.replay.session import Order, default_span, policies, replay
 from cancellations.replay.world import World, build_world
@@ -221,6 +231,39 @@ def test_a_weekly_retrain_of_the_yardstick_has_all_of_its_gain(world: World, fol
     assert weekly.share is not None
     assert weekly.share.value == pytest.approx(1)
     assert weekly.versus_weekly.value == 0
+    assert weekly.versus_monthly is None
+
+
+def test_a_policy_is_told_beside_the_same_recipe_retrained_monthly(world: World, folder: Path) -> None:
+    grid, yardstick, other = grid_of(world, folder), competitors()["matured/1"], Dated()
+    for competitor in (yardstick, other):
+        grid.make([grid.task(competitor, day, SPAN.until) for day in (SPAN.first, *SPAN.looks)])
+    entries = [
+        Entry(competitor, policy)
+        for competitor in (yardstick, other)
+        for policy in (Calendar("static", 0), Calendar(MONTHLY, 1))
+    ]
+    played = [play(world, grid, SPAN, entry, None, 20) for entry in entries]
+    window = Window("all", SPAN.first, SPAN.until)
+    rows = report(world, grid, SPAN, played, yardstick, [window], 20, random_timings=0)
+    for kept, retrained in (rows[:2], rows[2:]):
+        assert kept.versus_monthly is not None
+        assert kept.versus_monthly.value == pytest.approx(kept.loss.value - retrained.loss.value)
+        assert retrained.versus_monthly is not None
+        assert retrained.versus_monthly.value == 0
+
+
+def test_reliability_is_told_by_tenths_of_what_each_entry_says(world: World, folder: Path) -> None:
+    grid, yardstick = grid_of(world, folder), competitors()["matured/1"]
+    grid.make([grid.task(yardstick, SPAN.first, SPAN.until)])
+    one = play(world, grid, SPAN, Entry(yardstick, Calendar("static", 0)), None, 20)
+    told = reliability(world, SPAN, [one])
+    final, label = world.final(SPAN.first, SPAN.until), world.ended(SPAN.first, SPAN.until)
+    assert len(told) == 10
+    assert told["bookings"].sum() == final.sum()
+    assert told["said"].is_monotonic_increasing
+    weighted = (told["cancelled"] * told["bookings"]).sum() / told["bookings"].sum()
+    assert weighted == pytest.approx(label[final].mean())
 
 
 def test_a_daily_shift_follows_guests_who_cancel_more_before_their_outcomes_are_final(

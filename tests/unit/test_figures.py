@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.figures import BOOTSTRAP_FROM, Figure, Options, Outcome, Table, interval, peak_memory, run
+from benchmarks.figures import BOOTSTRAP_FROM, Curve, Figure, Options, Outcome, Table, interval, peak_memory, run
 from cancellations.errors import BadInput, ServiceDown
 
 positive = st.floats(0.001, 1e6)
@@ -100,6 +100,34 @@ def test_tables_follow_the_figures_and_stand_in_the_json(capsys: pytest.CaptureF
     run("way", "", with_table, ["--json"])
     told = json.loads(capsys.readouterr().out)["tables"]
     assert told == [{"title": "by fault", "headings": ["fault", "seen"], "rows": [["price × 100", "26"], ["none", ""]]}]
+
+
+def test_curves_and_seconds_stand_in_the_json_alone_and_each_figure_has_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    curve = Curve("loss", "static", ("2016-04-04", "2016-04-11"), (0.5, 0.25), marks=("2016-04-11",))
+
+    def with_curve(options: Options) -> Outcome:
+        return replace(measured(options), curves=(curve,))
+
+    run("way", "", with_curve, [])
+    assert "2016-04-11" not in capsys.readouterr().out
+    run("way", "", with_curve, ["--json"])
+    text = capsys.readouterr().out
+    told = json.loads(text)
+    assert told["curves"] == [
+        {
+            "figure": "loss",
+            "name": "static",
+            "x": ["2016-04-04", "2016-04-11"],
+            "y": [0.5, 0.25],
+            "marks": ["2016-04-11"],
+            "low": [],
+            "high": [],
+        }
+    ]
+    assert told["seconds"] >= 0
+    assert [line for line in text.splitlines() if '"name": "rate"' in line] == [f"  {json.dumps(told['figures'][1])}"]
 
 
 def test_only_check_turns_a_missed_reach_into_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
