@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, LogFilter, LogFilterFlowRunId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 
 from cancellations.errors import ServiceDown
@@ -45,6 +45,11 @@ class Deployed:
         if run.state.name != "Completed":
             raise ServiceDown(f"flow run {run.name}: {run.state.name}, {run.state.message}{self._log(run)}")
         return run
+
+    def taken(self, run: FlowRun) -> datetime:
+        """When a worker took a run to start a process for it, UTC."""
+        states = self._client.read_flow_run_states(run.id)
+        return min(state.timestamp for state in states if state.type is StateType.PENDING)
 
     def run(self, name: str, **parameters: Any) -> FlowRun:
         return self.finish(self.start(name, **parameters))
