@@ -12,7 +12,9 @@ from cancellations.domain.lines import one_line
 from cancellations.domain.promotion import Change, Kind
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import BadInput
-from cancellations.mail.wording import change_of, instant, version, words
+from cancellations.mail.wording import words
+from cancellations.mail.wording.sentences import instant, version
+from cancellations.mail.wording.summaries import change_of
 from cancellations.ports import Letter, MessageState
 
 # More is no line to read; the rest is counted.

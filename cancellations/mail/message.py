@@ -19,7 +19,8 @@ from cancellations.domain.promotion import Kind, Trial
 from cancellations.errors import BadInput
 from cancellations.mail.digest import digest_tables
 from cancellations.mail.outlook import outlook_tables
-from cancellations.mail.wording import version, words
+from cancellations.mail.wording import words
+from cancellations.mail.wording.sentences import version
 from cancellations.ports import Letter
 from cancellations.settings import Mail
 

@@ -40,7 +40,8 @@ from cancellations.domain.retraining import (
 )
 from cancellations.errors import BadInput
 from cancellations.mail.message import write
-from cancellations.mail.wording import Tone, Words, words
+from cancellations.mail.wording import words
+from cancellations.mail.wording.sentences import Tone, Words
 from cancellations.ports import Letter, MessageState, StoredDecision
 from cancellations.settings import Mail
 

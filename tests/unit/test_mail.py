@@ -54,7 +54,8 @@ from cancellations.domain.retraining import (
 )
 from cancellations.errors import BadInput
 from cancellations.mail.message import write
-from cancellations.mail.wording import WORDING, Tone, Words, words
+from cancellations.mail.wording import WORDING, words
+from cancellations.mail.wording.sentences import Tone, Words
 from cancellations.ports import Letter, StoredDecision
 from cancellations.settings import Mail
 
