@@ -1,5 +1,6 @@
 """A person decides, on the real stack: yes, no, too late; and rolls back and promotes from Prefect.
 
+Before that the stack itself is looked over, by `doctor` and its canary.
 A weak first champion, trained on labels of which half of the cancellations were lost, so that each
 challenger proves better in its trial after the fewest days that the test allows. Every test leaves
 that champion in its place, and no trial behind.
@@ -10,6 +11,10 @@ from __future__ import annotations
 import email
 import email.policy
 import itertools
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +33,8 @@ from cancellations.domain.events import ApprovalNeeded, ChampionChanged, Outcome
 from cancellations.domain.promotion import Change, LedgerRow, Trial, TrialState
 from cancellations.domain.retraining import RequestState
 from cancellations.sources.simulator import Simulator
+from deployments.doctor.expected import declared, triggers, version
+from deployments.live import PROJECT
 
 FIRST_BOOKING, DAYS, LONGEST_LEAD, SEED = date(2016, 5, 2), 112, 60, 13
 CHAMPION_TRAINED = date(2016, 7, 10)
@@ -41,6 +48,7 @@ SETTINGS = {
     "CANCELLATIONS_GATE__BACKTEST_DAYS": "28",
     "CANCELLATIONS_GATE__MIN_ROWS": "300",
     "CANCELLATIONS_RETRAIN__REFERENCE_ROWS": "500",
+    "CANCELLATIONS_DOCTOR__LEAST_FREE_GIB": "0",
     # Whatever a developer's .env says, nothing leaves the home.
     "CANCELLATIONS_DATABASE_URL": "",
     "CANCELLATIONS_MLFLOW_TRACKING_URI": "",
@@ -157,19 +165,27 @@ class Hotel:
 
 
 @pytest.fixture(scope="module")
-def hotel(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iterator[Hotel]:
-    with house(tmp_path_factory.mktemp("approval"), once, SETTINGS) as opened:
-        app = opened.app
-        app.ingest(Simulator(FIRST_BOOKING, DAYS, SEED, max_lead_days=LONGEST_LEAD), until=TODAY)
-        weak = crown_weak_champion(app, CHAMPION_TRAINED)
-        days = (CHALLENGERS_FROM + timedelta(days=n) for n in itertools.count())
-        yield Hotel(opened, weak, days)
+def opened(tmp_path_factory: pytest.TempPathFactory, once: Once) -> Iterator[Open]:
+    with house(tmp_path_factory.mktemp("approval"), once, SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hotel(opened: Open) -> Hotel:
+    app = opened.app
+    app.ingest(Simulator(FIRST_BOOKING, DAYS, SEED, max_lead_days=LONGEST_LEAD), until=TODAY)
+    weak = crown_weak_champion(app, CHAMPION_TRAINED)
+    days = (CHALLENGERS_FROM + timedelta(days=n) for n in itertools.count())
+    return Hotel(opened, weak, days)
 
 
 @pytest.fixture(autouse=True)
-def tidied(hotel: Hotel) -> Iterator[None]:
+def tidied(request: pytest.FixtureRequest) -> Iterator[None]:
     """What one test leaves behind when it fails is no other test's trouble."""
     yield
+    if "hotel" not in request.fixturenames:
+        return
+    hotel: Hotel = request.getfixturevalue("hotel")
     app = hotel.open.app
     with app.store.begin() as work:
         champion, running = work.standing().champion, work.open_trial()
@@ -178,6 +194,57 @@ def tidied(hotel: Hotel) -> Iterator[None]:
         app.acknowledge()
     elif running is not None:
         app.withdraw(reason="end of this test", by="this test", as_of=TODAY)
+
+
+# --- the stack itself, before anybody is asked ------------------------------------------------------
+
+
+def test_a_live_stack_is_healthy_and_a_canary_flies_through_all_of_it_and_starts_no_retrain(opened: Open) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "deployments.cli", "doctor", "--canary", "--json"],
+        cwd=PROJECT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+    )
+    told = json.loads(ended.stdout)
+    by = {finding["check"]: finding for finding in told["findings"]}
+    assert ended.returncode == 0, told
+    assert told["healthy"] is True
+    notices = {finding["check"] for finding in told["findings"] if finding["verdict"] == "notice"}
+    assert notices == {"schedules", "champion"}
+    assert by["deployments"]["what"] == f"all {len(declared())} of prefect.yaml are there, of version {version()}"
+    assert by["automations"]["what"].startswith(f"all {len(list(triggers(declared())))} are there")
+    assert by["smtp"]["what"] == "answers, not encrypted; no mail was sent"
+    assert list((opened.stack.home / "outbox").iterdir()) == []
+
+    # Events are kept a batch at a time, maybe after the run was made of one.
+    assert told["canary"].pop("event kept") > 0
+    assert list(told["canary"]) == ["run made", "run begun", "back"]
+    assert list(told["canary"].values()) == sorted(told["canary"].values())
+    assert "event, automation and worker are alive" in by["canary"]["what"]
+    [run] = opened.server.having("canary")
+    assert (run.created_by and run.created_by.type) == "AUTOMATION"
+    assert opened.server.having("retrain") == [] and opened.server.having("reconcile") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("promote", {"version": "two", "reason": "why"}),
+        ("rollback", {"reason": ""}),
+        ("reconcile", {"patience_seconds": -1}),
+    ],
+)
+def test_the_server_makes_no_run_of_parameters_that_mean_nothing(
+    opened: Open, name: str, given: dict[str, Any]
+) -> None:
+    with pytest.raises(PrefectHTTPStatusError, match="409 Conflict"):
+        opened.server.start(name, **given)
+    assert opened.server.having(name) == []
+
+
+# --- what is asked, and answered --------------------------------------------------------------------
 
 
 def test_a_yes_promotes_and_an_order_to_roll_back_brings_the_old_champion_back(hotel: Hotel) -> None:

@@ -1,6 +1,6 @@
 """`cancellations doctor` where things are wrong: real databases, mail servers and sockets, each seen to be told.
 
-What needs a Prefect server, worker and deployments is in tests/e2e/test_operating.py.
+What needs a Prefect server, worker and deployments is in tests/e2e: `test_approval.py` and `test_operating.py`.
 """
 
 from __future__ import annotations
