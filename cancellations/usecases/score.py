@@ -21,7 +21,7 @@ from cancellations.domain.promotion import Kind
 from cancellations.errors import BadInput, Refused
 from cancellations.ports import Registry, Store, UnitOfWork
 from cancellations.usecases.hold import hold_back
-from cancellations.usecases.point_in_time import booking_time
+from cancellations.usecases.point_in_time import BookingTime
 
 
 @dataclass(frozen=True)
@@ -239,16 +239,25 @@ def _score(
 ) -> int:
     """Scores page by page, a transaction each; returns how many rows were new."""
     version, rule = partition.version, partition.rule
-    model = registry.load(version)
+    model, booking_time = registry.load(version), BookingTime(rule)
     ending = rule.maturing(partition.trained_as_of)
     written = 0
     key: tuple[date, str] | None = None
+    stored = False
     while True:
+        wanted = (version, partition.after, partition.until, key, chunk_rows, ending)
         with store.begin() as work:
-            page = work.unscored(version, partition.after, partition.until, key, chunk_rows, ending=ending)
+            # Where another version has scored them before, its features are all that need be read.
+            page = work.unscored_features(*wanted) if stored else None
+            if page is None:
+                page = work.unscored(*wanted)
+                features, new = _features(work, page, booking_time)
+            else:
+                features = page.set_index("reservation_id").drop(columns="booked_on")
+                new = features.iloc[:0]
             if page.empty:
                 return written
-            features, new = _features(work, page, rule)
+            stored = new.empty
             probability = model.predict(features)
             # The first write: from here on a store with one writer lets nobody else write.
             if not new.empty and work.add_features(new, clock()) < len(new):
@@ -270,7 +279,7 @@ def _score(
             return written
 
 
-def _features(work: UnitOfWork, page: pd.DataFrame, rule: LabelRule) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _features(work: UnitOfWork, page: pd.DataFrame, booking_time: BookingTime) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Features as stored, or built for bookings without, in the order of `page`; and those that were built.
 
     Whoever scores a booking first fixes them: outcomes and corrections that come later would give
@@ -281,5 +290,5 @@ def _features(work: UnitOfWork, page: pd.DataFrame, rule: LabelRule) -> tuple[pd
     new = page[~ids.isin(stored.index)]
     if new.empty:
         return stored.loc[ids], stored.iloc[:0]
-    built = booking_time(work, new, rule).set_axis(new["reservation_id"])
+    built = booking_time(work, new).set_axis(new["reservation_id"])
     return (built if stored.empty else pd.concat([stored, built])).loc[ids], built
