@@ -228,18 +228,21 @@ def _arrow_values(values: Sequence[Any], kind: TypeEngine[Any]) -> pa.Array:
 
 
 def _cells(values: pd.Series, kind: TypeEngine[Any]) -> list[Any]:
-    """A column as Python objects that both drivers take, None where it is missing."""
-    missing = values.isna().to_numpy()
+    """A column as SQLite's driver takes it: what is missing as None, or as NaN, which it stores as NULL."""
     if isinstance(kind, Date):
+        missing = values.isna().to_numpy()
         cells = np.datetime_as_string(pd.to_datetime(values).to_numpy().astype("datetime64[D]")).astype(object)
-    elif isinstance(kind, Integer):
-        cells = values.astype("float64").fillna(0).to_numpy().astype("int64").astype(object)
-    elif isinstance(kind, Double):
-        cells = values.astype("float64").to_numpy().astype(object)
-    else:
-        cells = values.astype(object).to_numpy(copy=True)
-    cells[missing] = None
-    return cells.tolist()
+        cells[missing] = None
+        return cells.tolist()
+    if isinstance(kind, Integer):
+        numbers = values.to_numpy(dtype="float64")
+        missing = np.isnan(numbers)
+        cells = np.where(missing, 0, numbers).astype("int64").astype(object)
+        cells[missing] = None
+        return cells.tolist()
+    if isinstance(kind, Double):
+        return values.to_numpy(dtype="float64").tolist()
+    return values.astype(object).tolist()
 
 
 def raw(columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
