@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from cancellations.domain.features import FeatureSet
-from cancellations.errors import BadInput
 from cancellations.ports import Classifier, Reason
+from cancellations.trees import Layout, composed
 
 # Farther apart the two are not the same model: treelite sums in another order, and nothing else differs.
 TOLERANCE = 1e-9
@@ -76,22 +76,13 @@ class RowModel:
 
 
 class _Quick:
-    """Encoder and trees of a pipeline as `model.GradientBoosting` makes it; raises `BadInput` for any other."""
+    """A pipeline as `trees.Layout` reads it; raises `BadInput` for any other."""
 
     def __init__(self, pipeline: Any) -> None:
-        (_, columns), (_, estimator) = pipeline.steps
-        parts = {name: (step, names) for name, step, names in columns.transformers_}
-        encoder, categories = parts["categories"]
-        passed, numbers = parts["numbers"]
-        if passed != "passthrough" and type(passed).__name__ != "FunctionTransformer":
-            raise BadInput(f"numbers go through {type(passed).__name__}")
-        self._numbers = [str(name) for name in numbers]
-        self._codes = _codes(encoder, [str(name) for name in categories])
-        wide = [str(name) for name in columns.get_feature_names_out()]
-        if wide != [*self._codes, *self._numbers]:
-            raise BadInput(f"its columns are {', '.join(wide)}")
+        layout = Layout(pipeline)
+        self._numbers, self._codes = layout.numbers, layout.codes
         self._texts_of, self._numbers_of = itemgetter(*self._codes), itemgetter(*self._numbers)
-        self._estimator = _interpreted(estimator)
+        self._estimator = composed(layout.estimator, _Trees)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         try:
@@ -111,18 +102,6 @@ class _Quick:
         ]
 
 
-def _codes(encoder: Any, names: Sequence[str]) -> dict[str, dict[Any, float]]:
-    """For each column the code of every category that the encoder knows, asked of itself."""
-    codes: dict[str, dict[Any, float]] = {}
-    for place, (name, known) in enumerate(zip(names, encoder.categories_, strict=True)):
-        texts = [value for value in known if isinstance(value, str)]
-        frame = pd.DataFrame({other: pd.Series([math.nan] * len(texts), dtype=object) for other in names})
-        frame[name] = pd.Series(texts, dtype=object)
-        coded = encoder.transform(frame)[:, place].tolist() if texts else []
-        codes[name] = dict(zip(texts, coded, strict=True))
-    return codes
-
-
 class _Trees:
     """A fitted histogram boosting, its trees walked by treelite."""
 
@@ -136,24 +115,6 @@ class _Trees:
         """Shape (rows, features) -> shape (rows, 2)."""
         probability = self._predict(self._trees, rows, nthread=1).reshape(-1)
         return np.column_stack([1 - probability, probability])
-
-
-def _interpreted(estimator: Any) -> Any:
-    """The estimator with treelite in the place of each of its boostings; what they are put together by stays ours."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    from cancellations.estimators import MeanClassifier, ShiftedClassifier, StepwiseClassifier
-
-    match estimator:
-        case HistGradientBoostingClassifier():
-            return _Trees(estimator)
-        case StepwiseClassifier():
-            return StepwiseClassifier(_interpreted(estimator.hazard), estimator.steps)
-        case MeanClassifier():
-            return MeanClassifier([_interpreted(member) for member in estimator.members])
-        case ShiftedClassifier():
-            return ShiftedClassifier(_interpreted(estimator.classifier), estimator.shift)
-    raise BadInput(f"it ends in {type(estimator).__name__}")
 
 
 def _plain(sample: pd.DataFrame, features: FeatureSet) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 # Beside another process two threads of one fit wait for each other: 23 s where one thread needs 3. Whoever has
@@ -19,6 +19,7 @@ from cancellations.domain.labels import STEPS, Examples
 from cancellations.domain.recipes import Recipe
 from cancellations.errors import BadInput
 from cancellations.ports import Classifier
+from cancellations.trees import FramePredictor
 
 # scikit-learn costs more than a second to import; a run that neither fits nor loads a model does without.
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ TRUSTED_TYPES: tuple[str, ...] = (
 
 # Enough to rank features: the share of the tenth of them is then known to a point or so.
 IMPORTANCE_ROWS = 2_000
+# Rows on which the quick way is held against the pipeline, in every process that asks for as many; fewer need none.
+PROVEN_ROWS = 1_000
+# A text that no booking has: what was never seen in training must be the same for both, too.
+UNSEEN = "\x1fnever seen"
 
 
 def coerce(features: pd.DataFrame, wanted: FeatureSet = CORE) -> pd.DataFrame:
@@ -46,13 +51,18 @@ def coerce(features: pd.DataFrame, wanted: FeatureSet = CORE) -> pd.DataFrame:
 
     A declared column that is not there is missing for every booking, as where its source lacks it.
     """
-    missing = [name for name in wanted.names if name not in features and name in CORE.names]
-    if missing:
-        raise BadInput(f"features {', '.join(missing)} are not there; build them with domain.features.build")
+    require(features, wanted)
     features = features.reindex(columns=wanted.names)
     out = {name: pd.to_numeric(features[name]).astype("float64") for name in wanted.numeric}
     categories = {n: features[n].astype(object).where(features[n].notna(), np.nan) for n in wanted.categorical}
     return pd.DataFrame(out | categories, index=features.index)[list(wanted.names)]
+
+
+def require(features: pd.DataFrame, wanted: FeatureSet) -> None:
+    """Raises `BadInput` when one of the core features lacks."""
+    missing = [name for name in wanted.names if name not in features and name in CORE.names]
+    if missing:
+        raise BadInput(f"features {', '.join(missing)} are not there; build them with domain.features.build")
 
 
 class Model:
@@ -60,6 +70,8 @@ class Model:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
+        # How the pipeline is asked for many rows: None as long as nobody has.
+        self._ask: Callable[[pd.DataFrame], np.ndarray] | None = None
 
     @property
     def pipeline(self) -> Pipeline:
@@ -83,7 +95,26 @@ class Model:
         """float64, shape (rows,), in [0, 1]."""
         if features.empty:
             return np.empty(0)
-        return self._pipeline.predict_proba(coerce(features, self.features))[:, 1].astype("float64")
+        if self._ask is None:
+            if len(features) < PROVEN_ROWS:
+                return self._by_pipeline(features)
+            self._ask = self._quickest(features.head(PROVEN_ROWS))
+        require(features, self.features)
+        return self._ask(features)
+
+    def _quickest(self, some: pd.DataFrame) -> Callable[[pd.DataFrame], np.ndarray]:
+        """A way that takes a fifth of the pipeline's time, where it gives the same for some rows and for extremes."""
+        rows = pd.concat([coerce(some, self.features), _edges(self.features)], ignore_index=True)
+        try:
+            quick = FramePredictor(self._pipeline)
+            same = np.array_equal(quick.predict(rows), self._by_pipeline(rows))
+        except Exception:  # noqa: BLE001 (whatever a foreign pipeline is made of, the pipeline itself can answer)
+            return self._by_pipeline
+        return quick.predict if same else self._by_pipeline
+
+    def _by_pipeline(self, features: pd.DataFrame) -> np.ndarray:
+        rows = coerce(features, self.features)
+        return self._pipeline.predict_proba(rows)[:, 1].astype("float64")
 
 
 class GradientBoosting:
@@ -165,6 +196,14 @@ class GradientBoosting:
         rise = np.clip(result.importances_mean, 0, None)
         shares = dict(zip(columns.get_feature_names_out(), rise / (rise.sum() or 1.0), strict=True))
         return {name: float(shares.get(name, 0.0)) for name in model.features.names}
+
+
+def _edges(features: FeatureSet) -> pd.DataFrame:
+    """Rows that a page may lack: nothing is known, everything is new, numbers at both ends."""
+    texts = pd.Series([np.nan, UNSEEN, np.nan, UNSEEN], dtype=object)
+    return pd.DataFrame(
+        {name: [np.nan, 0.0, -1e9, 1e9] if name in features.numeric else texts for name in features.names}
+    )
 
 
 def _columns(rows: pd.DataFrame, wanted: FeatureSet) -> ColumnTransformer:

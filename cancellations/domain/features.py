@@ -6,14 +6,17 @@ became of earlier bookings, so a booking gets the same features whenever they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cancellations.domain.labels import CANCELLED, LabelRule
 from cancellations.domain.reservation import GROUP_SIZE, Column
+from cancellations.domain.running import days_of, numbers_of, sums_before
 
 # Arrival year, month and week are left out: in a window that ends at as_of, "arrives later" reads
 # as "cancelled" to a model that sees the season.
@@ -99,7 +102,7 @@ BOOKS: tuple[str, ...] = ("hotel", "room_type", "arrival_on", "moved_on", "booki
 # arrival until the cancellation was known, 0 for those known earlier; KEPT stands for no cancellation.
 # So it holds for any rule of maturity, and grows with agents and days, not with bookings.
 TALLY: tuple[str, ...] = ("kind", "key", "arrival_on", "lag", "bookings")
-ALL, AGENT, COMPANY = "all", "agent", "company"
+ALL, AGENT, COMPANY = KINDS = "all", "agent", "company"
 KEPT = -1
 
 
@@ -157,6 +160,106 @@ def past_of(history: pd.DataFrame) -> Past:
     return Past(tally(history), books(history))
 
 
+class Memory:
+    """The past, summed up so that features of many bookings are built from it at once; it may grow day by day."""
+
+    def __init__(self, rule: LabelRule) -> None:
+        self._rule = rule
+        self._texts: dict[str, dict[str, int]] = {name: {} for name in (AGENT, COMPANY, "hotel", "room_type")}
+        nothing = np.empty(0, dtype="int64")
+        self._records = {kind: dict.fromkeys(("key", "day", "cancelled", "bookings"), nothing) for kind in KINDS}
+        self._books = dict.fromkeys((*BOOKS, "month"), nothing)
+
+    def add_tallied(self, tallied: pd.DataFrame) -> None:
+        """`tallied`: columns `TALLY`."""
+        days = self._rule.record_days
+        kind = tallied["kind"].to_numpy(dtype=object)
+        matured = days_of(tallied["arrival_on"]) + days
+        count = tallied["bookings"].to_numpy(dtype="int64")
+        cancelled = np.where(tallied["lag"].between(0, days), count, 0)
+        for name, records in self._records.items():
+            own = kind == name
+            key = self._number(name, tallied["key"][own]) if name != ALL else np.zeros(own.sum(), dtype="int64")
+            _extend(records, key=key, day=matured[own], cancelled=cancelled[own], bookings=count[own])
+
+    def add_booked(self, booked: pd.DataFrame) -> None:
+        """`booked`: columns `BOOKS`."""
+        moves = {name: self._number(name, booked[name]) for name in BOOKS[:2]}
+        moves |= {name: days_of(booked[name]) for name in BOOKS[2:4]}
+        moves |= {name: booked[name].to_numpy(dtype="int64") for name in BOOKS[4:]}
+        _extend(self._books, **moves, month=_months(moves["arrival_on"]))
+
+    def forget(self, first: date) -> None:
+        """Keeps no more than what bookings made on a day or later ask for, which are all that come from now on."""
+        day = np.datetime64(first, "D").astype("int64")
+        kept = self._books["month"] >= _months(day)
+        self._books = {name: values[kept] for name, values in self._books.items()}
+        for kind, records in self._records.items():
+            old = records["day"] < day
+            key, place = np.unique(records["key"][old], return_inverse=True)
+            sums = {n: np.bincount(place, records[n][old], len(key)) for n in ("cancelled", "bookings")}
+            summed = {"key": key, "day": np.full(len(key), day - 1)} | {n: s.astype("int64") for n, s in sums.items()}
+            self._records[kind] = {n: np.concatenate([summed[n], records[n][~old]]) for n in records}
+
+    def features(self, reservations: pd.DataFrame, extras: Sequence[Column] = ()) -> pd.DataFrame:
+        """As `build` gives them."""
+        booked, arrival = days_of(reservations["booked_on"]), days_of(reservations["arrival_on"])
+        out: dict[str, Any] = {"lead_days": (arrival - booked).astype("float64")}
+        for name in ("weekend_nights", "week_nights", "adults", "children", "babies", "repeated_guest", GROUP_SIZE):
+            out[name] = reservations[name].to_numpy(dtype="float64")
+        for name in ("previous_cancellations", "previous_stays"):
+            out[name] = np.minimum(reservations[name].to_numpy(dtype="float64"), HISTORY_CAP)
+        for name in ("price", "special_requests"):
+            out[name] = reservations[name].to_numpy(dtype="float64")
+
+        cancelled, bookings = self._record(ALL, np.zeros(len(booked), dtype="int64"), booked)
+        usual = np.divide(cancelled, bookings, out=np.zeros(len(booked)), where=bookings > 0)
+        for kind in (AGENT, COMPANY):
+            key = self._number(kind, reservations[kind])
+            cancelled, bookings = self._record(kind, key, booked)
+            rate = (cancelled + SHRINKAGE * usual) / (bookings + SHRINKAGE)
+            out[f"{kind}_cancel_rate"] = np.where(key > 0, rate, np.nan)
+            if kind == AGENT:
+                out["agent_bookings"] = np.log1p(np.where(key > 0, bookings, 0.0))
+        hotel, room = (self._number(name, reservations[name]) for name in ("hotel", "room_type"))
+        (out["on_the_books"],) = self._moved(["hotel", "arrival_on"], [hotel, arrival], ["bookings"], booked)
+        out["relative_price"] = self._relative_price(hotel, room, arrival, booked, out["price"])
+        for name in CATEGORICAL:
+            out[name] = reservations[name].astype(object)
+        for column in extras:
+            out[column.name] = reservations[column.name].astype(object if column.kind == "category" else "float64")
+        return pd.DataFrame(out, index=reservations.index, columns=list(CORE.extended(extras).names))
+
+    def _number(self, name: str, texts: pd.Series) -> np.ndarray:
+        return numbers_of(texts, self._texts[name])
+
+    def _record(self, kind: str, key: np.ndarray, booked: np.ndarray) -> list[np.ndarray]:
+        """Cancelled and all bookings of agents or companies that had matured before each day of booking."""
+        own = self._records[kind]
+        return sums_before([own["key"]], own["day"], [own["cancelled"], own["bookings"]], [key], booked)
+
+    def _moved(
+        self, keys: Sequence[str], asked: Sequence[np.ndarray], sums: Sequence[str], booked: np.ndarray
+    ) -> list[np.ndarray]:
+        own = self._books
+        return sums_before([own[k] for k in keys], own["moved_on"], [own[s] for s in sums], asked, booked)
+
+    def _relative_price(
+        self, hotel: np.ndarray, room: np.ndarray, arrival: np.ndarray, booked: np.ndarray, price: np.ndarray
+    ) -> np.ndarray:
+        """Log of a booking's price over what the hotel had asked on average for the room in the month of arrival.
+
+        By bookings made before it; missing without a price, or where the month has no earlier one.
+        """
+        month, sums = _months(arrival), ["priced", "cents"]
+        priced, cents = self._moved(["hotel", "month"], [hotel, month], sums, booked)
+        priced_room, cents_room = self._moved(["hotel", "room_type", "month"], [hotel, room, month], sums, booked)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            everywhere = np.where(priced > 0, cents / priced, np.nan)
+            usual = (cents_room + PRICE_SHRINKAGE * everywhere) / (priced_room + PRICE_SHRINKAGE)
+            return np.where(price > 0, np.log(100 * price / usual), np.nan)
+
+
 def build(reservations: pd.DataFrame, past: Past, rule: LabelRule, extras: Sequence[Column] = ()) -> pd.DataFrame:
     """Features of `reservations`, indexed like them, columns `FEATURES` and `extras` (float64 and str).
 
@@ -164,110 +267,16 @@ def build(reservations: pd.DataFrame, past: Past, rule: LabelRule, extras: Seque
     that had matured before d, and what was on the books on the evening before. `reservations` bring
     `group_size` as it was fixed at ingest.
     """
-    out = pd.DataFrame(index=reservations.index)
-    lead = (reservations["arrival_on"] - reservations["booked_on"]).dt.days
-    out["lead_days"] = lead.astype("float64")
-    for name in ("weekend_nights", "week_nights", "adults", "children", "babies", "repeated_guest", GROUP_SIZE):
-        out[name] = reservations[name].astype("float64")
-    for name in ("previous_cancellations", "previous_stays"):
-        out[name] = reservations[name].astype("float64").clip(upper=HISTORY_CAP)
-    for name in ("price", "special_requests"):
-        out[name] = reservations[name].astype("float64")
-
-    tallied = past.tallied
-    matured = tallied.assign(
-        matured_on=tallied["arrival_on"] + pd.Timedelta(days=rule.record_days),
-        cancelled=tallied["bookings"].where(tallied["lag"].between(0, rule.record_days), 0),
-    )
-    agents, companies = _records(reservations, matured, (AGENT, COMPANY))
-    out["agent_cancel_rate"] = agents["rate"]
-    out["agent_bookings"] = np.log1p(agents["bookings"])
-    out["company_cancel_rate"] = companies["rate"]
-    out["on_the_books"] = _on_the_books(reservations, past.booked)
-    out["relative_price"] = _relative_price(reservations, past.booked)
-    for name in CATEGORICAL:
-        out[name] = reservations[name].astype(object)
-    for column in extras:
-        out[column.name] = reservations[column.name].astype(object if column.kind == "category" else "float64")
-    return out[list(CORE.extended(extras).names)]
+    memory = Memory(rule)
+    memory.add_tallied(past.tallied)
+    memory.add_booked(past.booked)
+    return memory.features(reservations, extras)
 
 
-def _records(reservations: pd.DataFrame, matured: pd.DataFrame, kinds: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Cancellation rate and count of matured bookings per agent or company, as of the day before each booking.
-
-    Missing keys have no record: their rate is missing, their count 0.
-    """
-    keys = {kind: reservations[kind].astype(object).to_numpy() for kind in kinds}
-    days = {"order": np.arange(len(reservations)), "booked_on": reservations["booked_on"].to_numpy(), "everyone": ""}
-    all_of_them = pd.DataFrame(days | keys).sort_values("booked_on", kind="stable")
-    all_of_them = _as_of(all_of_them, _running(matured, ALL), "everyone", "all_")
-    prior = all_of_them["all_cancelled"] / all_of_them["all_bookings"].where(all_of_them["all_bookings"] > 0)
-    prior = prior.fillna(0.0)
-    for kind in kinds:
-        asked = _as_of(all_of_them[["order", "booked_on", kind]], _running(matured, kind), kind, "own_")
-        rate = (asked["own_cancelled"] + SHRINKAGE * prior) / (asked["own_bookings"] + SHRINKAGE)
-        asked["rate"] = rate.where(asked[kind].notna())
-        asked["bookings"] = asked["own_bookings"].where(asked[kind].notna(), 0.0)
-        yield asked.sort_values("order")[["rate", "bookings"]].set_axis(reservations.index)
+def _extend(kept: dict[str, np.ndarray], **more: np.ndarray) -> None:
+    for name, values in more.items():
+        kept[name] = np.concatenate([kept[name], values])
 
 
-def _on_the_books(reservations: pd.DataFrame, booked: pd.DataFrame) -> np.ndarray:
-    """Bookings that stood for the same hotel and day of arrival on the evening before a booking was made."""
-    keys = ["hotel", "arrival_on"]
-    return _until(reservations, booked, keys, ["bookings"])["bookings"]
-
-
-def _relative_price(reservations: pd.DataFrame, booked: pd.DataFrame) -> np.ndarray:
-    """Log of a booking's price over what the hotel had asked on average for the room in the month of arrival.
-
-    By bookings made before it; missing without a price, or where the month has no earlier one.
-    """
-    ours = reservations.assign(month=reservations["arrival_on"].dt.to_period("M").astype("int64"))
-    theirs = booked.assign(month=booked["arrival_on"].dt.to_period("M").astype("int64"))
-    sums = ["priced", "cents"]
-    hotel = _until(ours, theirs, ["hotel", "month"], sums)
-    room = _until(ours, theirs, ["hotel", "room_type", "month"], sums)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        month = np.where(hotel["priced"] > 0, hotel["cents"] / hotel["priced"], np.nan)
-        usual = (room["cents"] + PRICE_SHRINKAGE * month) / (room["priced"] + PRICE_SHRINKAGE)
-        price = reservations["price"].to_numpy(dtype=float)
-        return np.where(price > 0, np.log(100 * price / usual), np.nan)
-
-
-def _until(reservations: pd.DataFrame, moves: pd.DataFrame, keys: list[str], sums: list[str]) -> dict[str, np.ndarray]:
-    """Sums over the moves of the same keys before each reservation's day of booking, in its order; 0 where none."""
-    together = pd.concat([moves[keys], reservations[keys]], ignore_index=True)
-    # Missing keys (a room of no type) are a key of their own, which merge_asof would not join.
-    code = together.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
-    daily = moves[sums].assign(code=code[: len(moves)], day=moves["moved_on"].to_numpy())
-    daily = daily.groupby(["code", "day"], as_index=False)[sums].sum().sort_values("day", kind="stable")
-    daily[sums] = daily.groupby("code")[sums].cumsum()
-    asked = pd.DataFrame({"code": code[len(moves) :], "day": reservations["booked_on"].to_numpy()})
-    asked = asked.reset_index(names="order").sort_values("day", kind="stable")
-    daily["day"] = daily["day"].astype(asked["day"].dtype)
-    found = pd.merge_asof(asked, daily, on="day", by="code", allow_exact_matches=False)
-    found = found.sort_values("order").fillna(dict.fromkeys(sums, 0.0))
-    return {name: found[name].to_numpy(dtype=float) for name in sums}
-
-
-def _running(matured: pd.DataFrame, kind: str) -> pd.DataFrame:
-    own = matured[matured["kind"] == kind]
-    daily = own.groupby(["key", "matured_on"], as_index=False)[["cancelled", "bookings"]].sum()
-    daily = daily.sort_values("matured_on", kind="stable")
-    daily[["cancelled", "bookings"]] = daily.groupby("key")[["cancelled", "bookings"]].cumsum()
-    return daily.astype({"bookings": "float64", "cancelled": "float64"})
-
-
-def _as_of(asked: pd.DataFrame, running: pd.DataFrame, by: str, prefix: str) -> pd.DataFrame:
-    right = running.rename(columns={"key": by, "cancelled": f"{prefix}cancelled", "bookings": f"{prefix}bookings"})
-    right[by] = right[by].astype(asked[by].dtype)
-    joined = pd.merge_asof(
-        asked,
-        right,
-        left_on="booked_on",
-        right_on="matured_on",
-        by=by,
-        allow_exact_matches=False,
-    ).drop(columns="matured_on")
-    filled = {f"{prefix}cancelled": 0.0, f"{prefix}bookings": 0.0}
-    return joined.fillna(filled)
+def _months(days: np.ndarray) -> np.ndarray:
+    return days.astype("datetime64[D]").astype("datetime64[M]").astype("int64")

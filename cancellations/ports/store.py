@@ -248,10 +248,18 @@ class UnitOfWork(Protocol):
         ...
 
     def tallies(
-        self, agents: Sequence[str], companies: Sequence[str], before: date, *, everyone: bool = True
+        self,
+        agents: Sequence[str],
+        companies: Sequence[str],
+        before: date,
+        *,
+        everyone: bool = True,
+        since: date | None = None,
+        earlier: bool = True,
     ) -> pd.DataFrame:
         """Bookings arriving before a day, counted as `domain.features.tally` does: all of them (of `everyone`), and
-        those of the agents and companies that are named."""
+        those of the agents and companies that are named. What arrived before `since` stands on the day before it, or
+        is left out unless `earlier`."""
         ...
 
     # loads and quarantine
@@ -317,9 +325,9 @@ class UnitOfWork(Protocol):
         """Rows by their numbers have other problems now."""
         ...
 
-    def books(self, reservations: pd.DataFrame, before: date) -> pd.DataFrame:
-        """`domain.features.books` of what was booked or cancelled before a day, for the months in which the
-        given reservations arrive. Moves older than all of their bookings may stand on a common day."""
+    def books(self, arriving: tuple[date, date], since: date, before: date, *, earlier: bool = True) -> pd.DataFrame:
+        """`domain.features.books` of bookings that arrive on the first to the last day of `arriving`: what was booked
+        or cancelled before a day. Moves before `since` stand on the day before it, or are left out unless `earlier`."""
         ...
 
     def history(
@@ -386,6 +394,19 @@ class UnitOfWork(Protocol):
         """Reservations in `(booked_after, booked_until]` without a prediction by `version`, in order
         of (booked_on, reservation_id), starting behind the key `after`: one bounded page. With
         `ending` only those that do so. Those without features of a day that is held are left out."""
+        ...
+
+    def unscored_features(
+        self,
+        version: str,
+        booked_after: date | None,
+        booked_until: date,
+        after: tuple[date, str] | None,
+        limit: int,
+        ending: Ending | None = None,
+    ) -> pd.DataFrame | None:
+        """The page that `unscored` gives, with `reservation_id`, `booked_on` and the features that are stored of
+        each; None when one of them has none."""
         ...
 
     def add_predictions(self, version: str, predictions: pd.DataFrame, scored_as_of: date, now: datetime) -> int:

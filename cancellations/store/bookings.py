@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ColumnElement,
@@ -40,7 +41,7 @@ from cancellations.store.bulk import BulkTransaction, frame, raw
 from cancellations.store.extras import EXTRAS, pack, packed, unpack
 from cancellations.store.tables import Identifier
 
-BOOKING_ORDER: tuple[ColumnElement[object], ...] = (
+BOOKING_ORDER: tuple[Column[Any], ...] = (
     tables.reservations.c.booked_on,
     tables.reservations.c.reservation_id,
 )
@@ -51,6 +52,11 @@ _CHANGED: tuple[Column[Any], ...] = (Column("reservation_id", Identifier), Colum
 _MOVED: tuple[Column[Any], ...] = (
     *(Column(name, Text()) for name in (AGENT, COMPANY)),
     *(tables.tallies.c[name] for name in TALLY[2:]),
+)
+_BOOKS: tuple[Column[Any], ...] = (
+    *(Column(name, Text()) for name in BOOKS[:2]),
+    *(Column(name, Date()) for name in BOOKS[2:4]),
+    *(Column(name, Integer()) for name in BOOKS[4:]),
 )
 
 
@@ -242,43 +248,52 @@ class Bookings(BulkTransaction):
         return self._by_id([tables.outcomes.c[name] for name in OUTCOME_NAMES], reservation_ids)
 
     def tallies(
-        self, agents: Sequence[str], companies: Sequence[str], before: date, *, everyone: bool = True
+        self,
+        agents: Sequence[str],
+        companies: Sequence[str],
+        before: date,
+        *,
+        everyone: bool = True,
+        since: date | None = None,
+        earlier: bool = True,
     ) -> pd.DataFrame:
         counted = tables.tallies.c
         columns = [counted[name] for name in TALLY]
         query = select(*raw(columns)).where(counted.arrival_on < before, counted.bookings > 0)
-        parts = [frame(self._read(query.where(counted.kind == ALL)), columns)] if everyone else []
-        for kind, keys in ((AGENT, agents), (COMPANY, companies)):
-            own = query.where(counted.kind == kind)
-            parts.append(frame(self._read(own.where(self._among(counted.key, keys))), columns))
+        if since is not None and earlier:
+            place = [counted.kind, counted.key, _not_before(since, counted.arrival_on), counted.lag]
+            total = func.sum(counted.bookings).label("bookings")
+            query = query.with_only_columns(*raw(place), total).group_by(*place)
+        elif since is not None:
+            query = query.where(counted.arrival_on >= since)
+        parts = []
+        for kind, keys in ((ALL, [""] if everyone else []), (AGENT, agents), (COMPANY, companies)):
+            own = query.where(counted.kind == kind, self._among(counted.key, keys))
+            parts.append(self._frame(own, columns))
         return pd.concat(parts, ignore_index=True).astype({"lag": "int64", "bookings": "int64"})
 
-    def books(self, reservations: pd.DataFrame, before: date) -> pd.DataFrame:
-        dates = dict.fromkeys(("arrival_on", "moved_on"), "datetime64[us]")
-        types = dates | dict.fromkeys(BOOKS[4:], "int64")
-        if reservations.empty:
-            return pd.DataFrame(columns=list(BOOKS)).astype(types)
-        first, last = reservations["arrival_on"].min(), reservations["arrival_on"].max()
-        months = (first.replace(day=1).date(), (last + pd.offsets.MonthEnd(0)).date())
-        # Nothing asks what was moved on which day before the first of these bookings was made.
-        oldest = literal((reservations["booked_on"].min() - pd.Timedelta(days=1)).date(), Date)
+    def books(self, arriving: tuple[date, date], since: date, before: date, *, earlier: bool = True) -> pd.DataFrame:
         booking, outcome = tables.reservations.c, tables.outcomes.c
 
-        def moves(moved_on: ColumnElement[date], *sums: ColumnElement[Any]) -> Select[tuple[object, ...]]:
-            day = case((moved_on > oldest, moved_on), else_=oldest).label("moved_on")
-            place = (booking.hotel, booking.room_type, booking.arrival_on, day)
-            within = booking.arrival_on.between(*months)
-            return select(*place, *sums).where(within, moved_on < before).group_by(*place)
+        def moves(moved_on: Column[date], *sums: ColumnElement[Any]) -> Select[tuple[object, ...]]:
+            place = [booking.hotel, booking.room_type, booking.arrival_on, _not_before(since, moved_on)]
+            named = [total.label(name) for total, name in zip(sums, BOOKS[4:], strict=True)]
+            made = select(*raw(place), *named).where(booking.arrival_on.between(*arriving), moved_on < before)
+            if not earlier:
+                # Few of all that arrive then: found by the day on which they moved.
+                index = next(i for i in moved_on.table.indexes if next(iter(i.columns)) is moved_on)
+                made = made.where(moved_on >= since).with_hint(moved_on.table, f"INDEXED BY {index.name}", "sqlite")
+            return made.group_by(*place)
 
         cents = case((booking.price > 0, self._whole(booking.price * 100)))
-        made = moves(booking.booked_on, func.count(), func.count(cents), func.coalesce(func.sum(cents), 0))
+        made = moves(
+            booking.booked_on, func.count(), func.count(cents), cast(func.coalesce(func.sum(cents), 0), BigInteger)
+        )
         gone = moves(outcome.known_on, -func.count(), literal(0), literal(0))
         gone = gone.join(tables.outcomes, outcome.reservation_id == booking.reservation_id)
         gone = gone.where(outcome.status.in_(CANCELLED))
-        rows = [row for query in (made, gone) for row in self._read(query)]
-        found = pd.DataFrame(rows, columns=list(BOOKS))
-        dates = dict.fromkeys(("arrival_on", "moved_on"), "datetime64[us]")
-        return found.astype(dates | dict.fromkeys(BOOKS[4:], "int64"))
+        found = pd.concat([self._frame(query, _BOOKS) for query in (made, gone)], ignore_index=True)
+        return found.astype(dict.fromkeys(BOOKS[4:], "int64"))
 
     def history(
         self,
@@ -304,7 +319,7 @@ class Bookings(BulkTransaction):
             query = query.where(booking.booked_on > booked_after)
         if ending is not None:
             query = query.where(self._ending(ending))
-        found = frame(self._read(query), columns) if only else self._bookings(query, columns)
+        found = self._frame(query, columns) if only else self._bookings(query, columns)
         return self._as_known(found, known_until)
 
     def _as_known(self, history: pd.DataFrame, known_until: date) -> pd.DataFrame:
@@ -327,7 +342,7 @@ class Bookings(BulkTransaction):
 
     def _bookings(self, query: Select[tuple[object, ...]], columns: Sequence[Column[object]]) -> pd.DataFrame:
         """Rows of a SELECT of `raw(columns)` that holds reservations, the declared columns among them."""
-        return unpack(frame(self._read(query), columns), self.extra_columns())
+        return unpack(self._frame(query, columns), self.extra_columns())
 
     def outcomes_until(self, known_until: date) -> date | None:
         known_on = tables.outcomes.c.known_on
@@ -351,6 +366,11 @@ class Bookings(BulkTransaction):
         last = select(func.max(tables.reservations.c.booked_on)).scalar_subquery()
         earliest, latest = tuple(self._read(select(first, last)).one())
         return None if earliest is None else (earliest, latest)
+
+
+def _not_before(since: date, day: Column[date]) -> ColumnElement[date]:
+    """A day, or the one before `since` where it is earlier than that."""
+    return case((day >= since, day), else_=literal(since - timedelta(1), Date)).label(day.name)
 
 
 def _always() -> ColumnElement[bool]:

@@ -18,7 +18,6 @@ from sqlalchemy import (
     Double,
     Integer,
     Select,
-    Table,
     Text,
     and_,
     bindparam,
@@ -43,6 +42,7 @@ IDS, DAY = "ids", "day"
 _BOOKING = list(tables.reservations.columns)
 _FEATURES = [*(tables.features.c[name] for name in FEATURES), tables.features.c.extras]
 _told = itemgetter(*FEATURES)
+_KEPT = tables.features.c.reservation_id.label("kept")
 _GIVEN = [tables.features.c.reservation_id, *_FEATURES]
 
 
@@ -91,9 +91,11 @@ class Scores(Bookings):
     """The part of `ports.UnitOfWork` that knows features and predictions."""
 
     def features(self, reservation_ids: pd.Series) -> pd.DataFrame:
-        found = self._by_id(_GIVEN, reservation_ids)
+        return self._as_built(self._by_id(_GIVEN, reservation_ids))
+
+    def _as_built(self, found: pd.DataFrame) -> pd.DataFrame:
+        """Stored features as `domain.features.build` gives them, so that a model cannot tell the two apart."""
         extras = self.extra_columns()
-        # What `domain.features.build` gives, so that a model cannot tell the two apart.
         names = CORE.extended(extras)
         return unpack(found, extras)[list(names.names)].astype(dict.fromkeys(names.categorical, object))
 
@@ -112,8 +114,7 @@ class Scores(Bookings):
         if features.empty:
             return 0
         rows = pack(features.rename_axis("reservation_id").reset_index(), self.extra_columns())
-        with self._staged(_GIVEN, rows) as staged:
-            return self._fix(staged, now)
+        return self._add(tables.features, _GIVEN, rows, {"stored_at": now})
 
     def add_built(self, features: Mapping[str, Mapping[str, Any]], now: datetime) -> int:
         if not features:
@@ -121,13 +122,10 @@ class Scores(Bookings):
         extras = self.extra_columns()
         rows = [(i, *_told(row), packed(row, extras)) for i, row in features.items()]
         with self._staged_values(_GIVEN, rows) as staged:
-            return self._fix(staged, now)
-
-    def _fix(self, staged: Table, now: datetime) -> int:
-        # One order for everybody: two writers wait for each other instead of deadlocking.
-        new = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
-        names = [*(c.name for c in _GIVEN), "stored_at"]
-        return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
+            # One order for everybody: two writers wait for each other instead of deadlocking.
+            new = select(*staged.columns, literal(now, tables.Instant)).order_by(staged.c.reservation_id)
+            names = [*(c.name for c in _GIVEN), "stored_at"]
+            return self._write(self._insert(tables.features).from_select(names, new).on_conflict_do_nothing())
 
     def unscored_days(
         self,
@@ -141,7 +139,7 @@ class Scores(Bookings):
         booked_on = tables.reservations.c.booked_on
         wanted = self._unscored(version, booked_after, booked_until, ending, held=held)
         counted = select(*raw([booked_on]), func.count()).where(*wanted)
-        if ending is not None:
+        if ending is not None and booked_after is None:
             # By itself SQLite goes through all that was ever booked, in the order of the days asked for.
             counted = counted.with_hint(tables.reservations, "INDEXED BY ix_reservations_arrival_on", "sqlite")
         return self._by_day(counted)
@@ -156,26 +154,49 @@ class Scores(Bookings):
         ending: Ending | None = None,
     ) -> pd.DataFrame:
         columns = list(tables.reservations.columns)
-        query = select(*raw(columns)).where(*self._unscored(version, booked_after, booked_until, ending))
+        query = self._page(select(*raw(columns)), version, booked_after, booked_until, after, limit, ending)
+        return self._bookings(query, columns)
+
+    def unscored_features(
+        self,
+        version: str,
+        booked_after: date | None,
+        booked_until: date,
+        after: tuple[date, str] | None,
+        limit: int,
+        ending: Ending | None = None,
+    ) -> pd.DataFrame | None:
+        columns = [*BOOKING_ORDER, _KEPT, *_FEATURES]
+        kept = tables.features.c.reservation_id == tables.reservations.c.reservation_id
+        every = select(*raw(columns)).select_from(tables.reservations.outerjoin(tables.features, kept))
+        query = self._page(every, version, booked_after, booked_until, after, limit, ending)
+        found = self._frame(query, columns)
+        if found[_KEPT.name].isna().any():
+            return None
+        keys = [column.name for column in BOOKING_ORDER]
+        return found[keys].join(self._as_built(found.drop(columns=[*keys, _KEPT.name])))
+
+    def _page(
+        self,
+        query: Select[Any],
+        version: str,
+        booked_after: date | None,
+        booked_until: date,
+        after: tuple[date, str] | None,
+        limit: int,
+        ending: Ending | None,
+    ) -> Select[Any]:
+        query = query.where(*self._unscored(version, booked_after, booked_until, ending))
         if after is not None:
             query = query.where(tuple_(*BOOKING_ORDER) > tuple_(*(literal(k) for k in after)))
-        return self._bookings(query.order_by(*BOOKING_ORDER).limit(limit), columns)
+        return query.order_by(*BOOKING_ORDER).limit(limit)
 
     def add_predictions(self, version: str, predictions: pd.DataFrame, scored_as_of: date, now: datetime) -> int:
         if predictions.empty:
             return 0
         given = [tables.predictions.c.reservation_id, tables.predictions.c.probability]
-        with self._staged(given, predictions) as staged:
-            # One order for everybody: two writers wait for each other instead of deadlocking.
-            rows = select(
-                staged.c.reservation_id,
-                literal(version),
-                staged.c.probability,
-                literal(scored_as_of),
-                literal(now, tables.Instant),
-            ).order_by(staged.c.reservation_id)
-            names = [c.name for c in tables.predictions.columns]
-            return self._write(self._insert(tables.predictions).from_select(names, rows).on_conflict_do_nothing())
+        fixed = {"model_version": version, "scored_as_of": scored_as_of, "scored_at": now}
+        return self._add(tables.predictions, given, predictions, fixed)
 
     def scored(self, version: str, booked_from: date, booked_until: date) -> pd.DataFrame:
         columns = [*tables.reservations.columns, tables.predictions.c.probability]

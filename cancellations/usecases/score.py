@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from enum import Enum
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from cancellations.domain.promotion import Kind
 from cancellations.errors import BadInput, Refused
 from cancellations.ports import Registry, Store, UnitOfWork
 from cancellations.usecases.hold import hold_back
-from cancellations.usecases.point_in_time import booking_time
+from cancellations.usecases.point_in_time import BookingTime
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,13 @@ class Scored:
     rows: dict[str, int]
     served: int = 0
     held: tuple[Hold, ...] = ()
+
+
+class Stored(Enum):
+    """Of which bookings of a page features were stored; the next page is expected to be like it."""
+
+    ALL = "all"
+    NONE = "none"
 
 
 # Scores partitions of one version and returns the rows that each has written.
@@ -239,20 +247,30 @@ def _score(
 ) -> int:
     """Scores page by page, a transaction each; returns how many rows were new."""
     version, rule = partition.version, partition.rule
-    model = registry.load(version)
+    model, booking_time = registry.load(version), BookingTime(rule)
     ending = rule.maturing(partition.trained_as_of)
     written = 0
     key: tuple[date, str] | None = None
+    stored: Stored | None = None
     while True:
+        wanted = (version, partition.after, partition.until, key, chunk_rows, ending)
         with store.begin() as work:
-            page = work.unscored(version, partition.after, partition.until, key, chunk_rows, ending=ending)
+            # Where another version has scored them before, its features are all that need be read.
+            page = work.unscored_features(*wanted) if stored is Stored.ALL else None
+            if page is None:
+                page = work.unscored(*wanted)
+                features, new = _features(work, page, booking_time, sought=stored is not Stored.NONE)
+            else:
+                features = page.set_index("reservation_id").drop(columns="booked_on")
+                new = features.iloc[:0]
             if page.empty:
                 return written
-            features, new = _features(work, page, rule)
+            stored = Stored.ALL if new.empty else Stored.NONE if len(new) == len(page) else None
             probability = model.predict(features)
             # The first write: from here on a store with one writer lets nobody else write.
             if not new.empty and work.add_features(new, clock()) < len(new):
                 # Somebody else was faster with some of them, and what is stored is what counts.
+                stored = None
                 probability = model.predict(work.features(page["reservation_id"]).loc[page["reservation_id"]])
             if not np.isfinite(probability).all():
                 strange = page.loc[~np.isfinite(probability), "reservation_id"]
@@ -270,16 +288,22 @@ def _score(
             return written
 
 
-def _features(work: UnitOfWork, page: pd.DataFrame, rule: LabelRule) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _features(
+    work: UnitOfWork, page: pd.DataFrame, booking_time: BookingTime, *, sought: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Features as stored, or built for bookings without, in the order of `page`; and those that were built.
 
     Whoever scores a booking first fixes them: outcomes and corrections that come later would give
-    a later version a better view of the same booking than the champion had.
+    a later version a better view of the same booking than the champion had. Those that are stored need not be
+    `sought` where none are expected: to write them again tells that they were there.
     """
     ids = page["reservation_id"]
+    if not sought:
+        built = booking_time(work, page).set_axis(ids)
+        return built, built
     stored = work.features(ids)
     new = page[~ids.isin(stored.index)]
     if new.empty:
         return stored.loc[ids], stored.iloc[:0]
-    built = booking_time(work, new, rule).set_axis(new["reservation_id"])
+    built = booking_time(work, new).set_axis(new["reservation_id"])
     return (built if stored.empty else pd.concat([stored, built])).loc[ids], built

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from cancellations.errors import BadInput
 from cancellations.ports import UnitOfWork, Upserted
 from cancellations.sources.simulator import Simulator
 from cancellations.store import Database, SqlStore, open_store
-from cancellations.usecases.point_in_time import booking_time
+from cancellations.usecases.point_in_time import BookingTime, booking_time
 
 ARRIVAL = date(2024, 2, 1)
 LATER = date(2100, 1, 1)
@@ -98,12 +98,47 @@ def test_features_from_the_store_are_those_from_the_whole_history_whatever_the_p
         history = work.history(LATER, LATER)
         whole = features.build(history, features.past_of(history), rule)
         assert whole["agent_cancel_rate"].nunique() > 20
-        start = 0
-        for size in (1, 7, 300, 0, len(history)):
+        carried, start = BookingTime(rule), 0
+        for size in (1, 7, 300, 0, 5_000, 40, len(history)):
             page = history.iloc[start : start + size]
             if not page.empty:
                 pd.testing.assert_frame_equal(booking_time(work, page, rule), whole.loc[page.index], check_exact=True)
+            pd.testing.assert_frame_equal(carried(work, page), whole.loc[page.index], check_exact=True)
             start += size
+        assert start > len(history)
+
+
+def test_pages_of_a_batch_read_no_more_than_what_came_since_the_page_before(store: SqlStore) -> None:
+    (batch,) = Simulator(date(2016, 5, 2), 120, seed=7).batches()
+    read: list[int] = []
+
+    class Heard:
+        """Hands on, and counts the rows."""
+
+        def __init__(self, work: UnitOfWork) -> None:
+            self._work = work
+
+        def __getattr__(self, name: str) -> Any:
+            def call(*given: Any, **named: Any) -> Any:
+                found = getattr(self._work, name)(*given, **named)
+                read.append(len(found) if name in ("tallies", "books") else 0)
+                return found
+
+            return call
+
+    with store.begin() as work:
+        work.upsert_reservations(sized(batch.reservations))
+        work.record_outcomes(batch.outcomes)
+        history = work.history(LATER, LATER)
+        carried, of_page = BookingTime(LabelRule()), []
+        pages = [history.iloc[rows] for rows in np.array_split(np.arange(len(history)), 20)]
+        for page in pages:
+            before = sum(read)
+            carried(cast(UnitOfWork, Heard(work)), page)
+            of_page.append(sum(read) - before)
+        alone = sum(read)
+        booking_time(cast(UnitOfWork, Heard(work)), pages[-1], LabelRule())
+        assert max(of_page[10:]) < (sum(read) - alone) / 3
 
 
 def test_reservations_and_their_outcomes_written_at_once_leave_right_tallies(store: SqlStore, store_url: str) -> None:

@@ -22,6 +22,7 @@ ADAPTERS = {
     "cancellations.pages",
     "cancellations.model",
     "cancellations.inference",
+    "cancellations.trees",
     "cancellations.metrics",
     "cancellations.sources",
     "monitoring",
@@ -36,9 +37,10 @@ ROOMS: Mapping[str, set[str]] = {
     "cancellations.settings": {"cancellations.domain", "cancellations.errors"},
     "cancellations.usecases": INNER,
     **dict.fromkeys(ADAPTERS, INNER | {"cancellations.settings"}),
-    "cancellations.model": INNER | {"cancellations.settings", "cancellations.estimators"},
+    "cancellations.model": INNER | {"cancellations.settings", "cancellations.estimators", "cancellations.trees"},
+    "cancellations.inference": INNER | {"cancellations.settings", "cancellations.trees"},
     # It takes the pipelines that `model` makes to pieces.
-    "cancellations.inference": INNER | {"cancellations.settings", "cancellations.estimators"},
+    "cancellations.trees": INNER | {"cancellations.estimators"},
     # It writes down which code of ours a version was made by.
     "cancellations.registry": INNER | {"cancellations", "cancellations.settings", "cancellations.estimators"},
     # Travels with a version, to where there is nothing else of ours.

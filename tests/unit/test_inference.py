@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from cancellations import inference
+from cancellations import trees
 from cancellations.domain.features import build, past_of
 from cancellations.domain.labels import LabelRule, examples
 from cancellations.domain.recipes import Recipe, recipe_from
@@ -60,14 +60,14 @@ def test_single_rows_get_what_the_pipeline_gives(labels: str, shift: float) -> N
 
 
 def test_a_quick_way_that_differs_is_not_taken_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = inference._codes
+    right = trees._codes
 
     def exchanged(encoder: Any, names: Any) -> dict[str, dict[Any, float]]:
         codes = right(encoder, names)
         codes["market_segment"] = {text: code + 1 for text, code in codes["market_segment"].items()}
         return codes
 
-    monkeypatch.setattr(inference, "_codes", exchanged)
+    monkeypatch.setattr(trees, "_codes", exchanged)
     model = fitted("matured")
     slow = RowModel(model, RARE.head(500))
     assert slow.slow is not None and "differs from the pipeline by up to" in slow.slow

@@ -25,7 +25,7 @@ from cancellations.errors import BadInput, Refused, ServiceDown
 from cancellations.inference import RowModel
 from cancellations.ports import RowClassifier, UnitOfWork, VersionRecord
 from cancellations.usecases import serve
-from cancellations.usecases.point_in_time import remember
+from cancellations.usecases.point_in_time import months, remember
 from cancellations.usecases.serve import Answer, Asked, Desk, Serving, champion, follow, record
 
 TODAY = SECOND + timedelta(days=1)
@@ -150,7 +150,7 @@ def test_a_batch_finds_nothing_left_to_score_and_a_load_nothing_new(trained: Wor
     pd.testing.assert_frame_equal(stored_features(trained, new["reservation_id"]), features)
     # The next day's bookings find them on the books, as loaded ones.
     with trained.store.begin() as work:
-        assert work.books(new, before=date.max)["bookings"].sum() > len(new)
+        assert work.books(months(new["arrival_on"]), TODAY, date.max)["bookings"].sum() > len(new)
 
 
 def test_what_a_batch_has_scored_is_answered_as_it_was_scored(trained: World) -> None:
