@@ -21,6 +21,7 @@ from cancellations.domain.guards import (
     learnt,
     look,
     rank_correlation,
+    repeated,
     stability_index,
     student_quantile,
 )
@@ -155,6 +156,24 @@ def test_a_version_whose_training_is_not_on_record_is_not_judged_by_it() -> None
     nothing = learnt(np.empty(0), np.empty(0), np.empty(0), POLICY)
     assert nothing.outcome is Outcome.NOT_EVALUATED
     assert "no version of matured labels whose training is on record" in str(nothing)
+
+
+def test_a_version_that_says_something_else_of_a_booking_than_it_did_is_told() -> None:
+    recorded = drawn(3, 400, 0.3).new
+    same = repeated(recorded, recorded + 1e-9)
+    assert (same.guard, same.outcome, same.rows) == (Guard.RECORD, Outcome.PASSED, 400)
+    for other in (recorded[7] + 2e-6, recorded[7] - 2e-6, math.nan):
+        again = recorded.copy()
+        again[7] = other
+        found = repeated(recorded, again)
+        assert found.outcome is Outcome.FIRED
+        assert (
+            str(found)
+            == "scores on record: fired, 1 of 400 bookings get another score now from the same stored features"
+        )
+    nothing = repeated(np.empty(0), np.empty(0))
+    assert nothing.outcome is Outcome.NOT_EVALUATED
+    assert "of no booking that it has scored the features are stored" in str(nothing)
 
 
 def test_a_finding_tells_value_limit_and_rows() -> None:
