@@ -127,6 +127,24 @@ def test_too_few_bookings_before_the_change_say_nothing() -> None:
     assert fired(look(Pair(first.new[::-1], first.old), drawn(2, 1_200, 0.3), POLICY))
 
 
+def test_the_estimated_loss_takes_a_fifth_of_the_chance_of_the_others() -> None:
+    """It moves with who books, too; the others compare two versions on the same bookings."""
+    before = drawn(2, 4_000, 0.3)
+    found = {finding.guard: finding for finding in look(drawn(3, 200, 0.3), before, POLICY)}
+    losses = np.log([expected_loss(before.new[n : n + 200]) for n in range(0, 4_000, 200)])
+    spread = max(losses.std(ddof=1), 0.02) * math.sqrt(1 + 1 / 20)
+    assert found[Guard.LOSS].high == pytest.approx(
+        math.exp(losses.mean() + student_quantile(1 - 0.005 / 5 / 2, 19) * spread), rel=1e-4
+    )
+    levels = [
+        float((logits(p.new) - logits(p.old)).mean()) for p in (before[n : n + 200] for n in range(0, 4_000, 200))
+    ]
+    spread = max(np.std(levels, ddof=1), 0.02) * math.sqrt(1 + 1 / 20)
+    assert found[Guard.LEVEL].high == pytest.approx(
+        np.mean(levels) + student_quantile(1 - 0.005 / 2, 19) * spread, rel=1e-2
+    )
+
+
 def test_versions_that_are_nearly_one_are_not_told_apart_by_a_hair() -> None:
     """A spread of nothing among the samples must not make a limit of nothing."""
     old = drawn(1, 4_200, 0.3).old
