@@ -30,7 +30,7 @@ from benchmarks.simulated_trials import AGES, DAYS, LONGEST_LEAD, ByRule, World,
 from benchmarks.trials import OURS, POLICY, RULES, Scored, ours, weekly
 from cancellations import settings
 from cancellations.bootstrap import locate
-from cancellations.domain.guards import Guard
+from cancellations.domain.guards import FIGURES, Guard
 from cancellations.domain.promotion import TrialState
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
@@ -197,6 +197,8 @@ def _seen(kind: Group) -> Iterator[Figure]:
     yield Figure(f"{kind.name}: seen after", np.median(until), *interval(until), f"days; {later} is never")
     for guard in Guard:
         yield Figure(f"{kind.name}: {guard} fires", *share([guard in (one.fired or ()) for one in kind.asked]), unit)
+    of_pair = share([not FIGURES.keys().isdisjoint(one.fired or ()) for one in kind.asked])
+    yield Figure(f"{kind.name}: any guard of the pair fires", *of_pair, unit)
     if kind.where in (Where.TAKEOVER, Where.FEED):
         # By the checks or by a guard, and not by what matures.
         early = [None if one is None or one.means is Means.PROBATION else one.rows for one in first]

@@ -22,7 +22,7 @@ from benchmarks.figures import number
 from benchmarks.real_trials import Real
 from benchmarks.trials import Stream, on_probation
 from cancellations.domain.checks import Past, learn
-from cancellations.domain.guards import Guard, GuardPolicy, Outcome, Pair, learnt, look
+from cancellations.domain.guards import Guard, GuardPolicy, Outcome, Pair, learnt, look, repeated
 from cancellations.domain.labels import Examples
 from cancellations.domain.promotion import TrialState
 from cancellations.domain.reservation import group_keys
@@ -176,7 +176,10 @@ class Takeovers:
         rows = self._real.scored.cohort(takeover, self._real.until)
         matured_on, label = self._real.scored.matured_on.iloc[rows], self._real.scored.label[rows]
         stream = Stream.of(takeover, matured_on, label, old[rows], new[rows])
-        fired, looked = self._guarded(start, takeover, new, old, since)
+        # Both versions are given the features that are stored: what one alone gets wrong lies behind them, and who asks
+        # it again finds it.
+        again = self._said(Version(start), SOUND, since, own=True) if mistake.where is Where.TAKEOVER else new
+        fired, looked = self._guarded(start, takeover, (new, old, again), since)
         # Checks look at the features that both versions are given.
         shared = mistake.where is Where.FEED or mistake.fault is None
         seen = (
@@ -230,16 +233,18 @@ class Takeovers:
         return np.where(since, faulty, said[version])
 
     def _guarded(
-        self, trained: date, takeover: date, new: np.ndarray, old: np.ndarray, since: np.ndarray
+        self, trained: date, takeover: date, said: tuple[np.ndarray, np.ndarray, np.ndarray], since: np.ndarray
     ) -> tuple[frozenset[Guard] | None, Seen]:
-        """The guards that fire, and when they look."""
+        """The guards that fire, and when they look; `said` by the new version, by the old one, by the new one again."""
+        new, old, again = said
         known = np.isfinite(new) & np.isfinite(old)
         first = self._one_of_each_group(known & since)[: GUARDS.rows]
         before = self._one_of_each_group(known & ~since)[-GUARDS.rows * GUARDS.samples :]
-        seen = self._trained_on(trained)
+        looked_at, seen = np.concatenate([before, first]), self._trained_on(trained)
         found = (
             *look(Pair(new[first], old[first]), Pair(new[before], old[before]), GUARDS),
             learnt(new[seen.row], seen.label, seen.weight, GUARDS),
+            repeated(new[looked_at], again[looked_at]),
         )
         days = (self._booked_on.iloc[first[-1]].date() - takeover).days
         looked = Seen(Means.GUARD, days, int((known & since)[: first[-1] + 1].sum()))

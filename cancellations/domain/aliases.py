@@ -77,16 +77,15 @@ def moved_by_somebody(
     """Aliases that stand where nobody of us has put them: where we had them, and where they are.
 
     `found`: aliases as the registry has them; `placements`: the one that was finished last, and those that were not
-    finished. Without any nothing is known, and nobody is blamed.
+    finished. Before the first was finished nothing is known of where they stood, and nobody is blamed.
     """
-    if not ledger or not placements:
+    last = max((p for p in placements if p.finished is not None), key=lambda p: p.finished or 0, default=None)
+    if not ledger or last is None:
         return {}
     # Before the first champion nobody has an alias.
     by_epoch: dict[int, dict[str, str]] = {0: {}} | {row.epoch: expected(row) for row in ledger}
-    last = max((p for p in placements if p.finished is not None), key=lambda p: p.finished or 0, default=None)
     own = [by_epoch[p.epoch] for p in placements if p.finished is None or p == last]
-    wanted = expected(ledger[-1])
-    before = wanted if last is None else by_epoch[last.epoch]
+    wanted, before = expected(ledger[-1]), by_epoch[last.epoch]
     return {
         alias: (before.get(alias), found.get(alias))
         for alias in ALIASES

@@ -1,6 +1,7 @@
 """The guards of a new champion: the first bookings made after it took over, looked at once, before any outcome.
 
-With them it is looked at what the version says of the bookings that it was trained on.
+With them it is looked at what the version says of the bookings that it was trained on, and whether it says the same
+again of those that it has scored.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
-from cancellations.domain.guards import BY_GUARD, GuardFinding, GuardPolicy, Outcome, Pair, learnt, look
+from cancellations.domain.guards import BY_GUARD, GuardFinding, GuardPolicy, Outcome, Pair, learnt, look, repeated
 from cancellations.domain.labels import LabelRule, Labels, Matures, maturity, whole
 from cancellations.domain.promotion import Change, Kind, Trial, TrialState
 from cancellations.domain.reservation import GROUP, group_keys
@@ -98,8 +99,14 @@ def _look(house: House, policy: GuardPolicy, trial: Trial, until: date) -> tuple
         first = _first(work, trial, until, policy.rows)
         if first is None:
             return None
-        before = _before(work, house, trial, policy.rows * policy.samples)
-        findings = (*look(first, before, policy), _learnt(work, house, trial.champion, policy))
+        before = _before(work, trial, policy.rows * policy.samples)
+        now, usual = (_pair(work, house, trial, ids) for ids in (first, before))
+        findings = (
+            # First what explains the others, since the first that fires is told first.
+            _repeated(work, house, trial.champion, pd.concat([before, first])),
+            *look(now, usual, policy),
+            _learnt(work, house, trial.champion, policy),
+        )
         if not work.add_guards(trial.trial_id, findings, until, house.clock()):
             return work.guards(trial.trial_id)
         work.commit()
@@ -135,37 +142,49 @@ def _fits(told: Mapping[str, str]) -> bool:
     return float(told["l2_regularization"]) <= HEAVIEST_PENALTY and int(told["max_iter"]) >= FEWEST_TREES
 
 
-def _first(work: UnitOfWork, trial: Trial, until: date, rows: int) -> Pair | None:
-    """The first bookings made after the change that both champions have scored, one of each group."""
+def _repeated(work: UnitOfWork, house: House, version: str, ids: pd.Series) -> GuardFinding:
+    """Whether the version says of bookings what it said before, from their stored features.
+
+    What runs it may have changed since, here or where those were scored: a library, an encoder, its artifact.
+    """
+    recorded = work.predictions(version, ids)
+    features = work.features(pd.Series(recorded.index))
+    again = house.registry.load(version).predict(features)
+    return repeated(recorded.loc[features.index].to_numpy(dtype=float), again)
+
+
+def _first(work: UnitOfWork, trial: Trial, until: date, rows: int) -> pd.Series | None:
+    """Ids of the first bookings made after the change that both champions have scored, one of each group."""
     made = work.scored(trial.champion, trial.opened_on + timedelta(days=1), until)
     old = work.predictions(trial.rival, made["reservation_id"])
     made = made[made["reservation_id"].isin(old.index)]
-    made = made[~pd.Series(group_keys(made), index=made.index).duplicated()].head(rows)
-    if len(made) < rows:
-        return None
-    return Pair(made["probability"].to_numpy(dtype=float), old.loc[made["reservation_id"]].to_numpy(dtype=float))
+    first = _one_of_each_group(made).head(rows)
+    return first if len(first) == rows else None
 
 
-def _before(work: UnitOfWork, house: House, trial: Trial, rows: int) -> Pair:
-    """The last bookings made until the change that are known as they were scored, one of each group.
-
-    Both score them from their stored features, where they have not yet: a version that a person made champion
-    past its trial has scored none but those that were open.
-    """
+def _before(work: UnitOfWork, trial: Trial, rows: int) -> pd.Series:
+    """Ids of the last bookings made until the change that are known as they were scored, one of each group."""
     booked = work.booked_span()
-    days, found = DAYS, pd.DataFrame({"reservation_id": []})
+    days, found = DAYS, pd.Series([], dtype=object)
     while booked is not None:
         after = trial.opened_on - timedelta(days=days)
         made = work.history(trial.opened_on, known_until=trial.opened_on, booked_after=after, only=GROUP)
         features = work.features(made["reservation_id"])
-        made = made[made["reservation_id"].isin(features.index)]
-        found = made[~pd.Series(group_keys(made), index=made.index).duplicated()].tail(rows)
+        found = _one_of_each_group(made[made["reservation_id"].isin(features.index)]).tail(rows)
         if len(found) == rows or after < booked[0]:
             break
         days *= 2
-    ids = found["reservation_id"]
-    new, old = (_scores(work, house, version, ids) for version in (trial.champion, trial.rival))
-    return Pair(new, old)
+    return found
+
+
+def _one_of_each_group(made: pd.DataFrame) -> pd.Series:
+    return made.loc[~pd.Series(group_keys(made), index=made.index).duplicated(), "reservation_id"]
+
+
+def _pair(work: UnitOfWork, house: House, trial: Trial, ids: pd.Series) -> Pair:
+    """What both say of bookings, from their stored features where they have not scored them yet: a version that a
+    person made champion past its trial has scored none but those that were open."""
+    return Pair(*(_scores(work, house, version, ids) for version in (trial.champion, trial.rival)))
 
 
 def _scores(work: UnitOfWork, house: House, version: str, ids: pd.Series) -> np.ndarray:

@@ -15,6 +15,7 @@ import watching
 from act import Place
 from children import Children
 from databases import Databases, Files, Server
+from desk import move_in
 from once import MLFLOW, Once
 from post import Post
 from undisturbed import Scenery, Undisturbed, act_undisturbed
@@ -89,7 +90,7 @@ class Stage:
         return outside
 
     def undisturbed(self, act: ModuleType, databases: Databases, folder: Path, beginning: Path) -> Undisturbed:
-        scenery = Scenery(act.__name__, databases, folder, succession.move_in)
+        scenery = Scenery(act.__name__, databases, folder, move_in)
         place = scenery.begin(self.children, act.prepare, beginning)
         return act_undisturbed(scenery, self.children, place, len(act.STEPS))
 

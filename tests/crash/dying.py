@@ -18,6 +18,39 @@ from undisturbed import Undisturbed
 ANY = "any"
 
 
+def go_on(undisturbed: Undisturbed, children: Children, place: Place, step: int) -> None:
+    """Whatever happened to a step: doing it again ends as if nothing had."""
+    assert children.run(perform, place, [step]).exitcode == 0, place.failure
+    assert (fault := undisturbed.fault(place, step)) is None, fault
+    undisturbed.scenery.drop(place)
+
+
+def every_write_is_a_crash_point(undisturbed: Undisturbed, writes: Collection[str], moments: Collection[str]) -> None:
+    """All methods by which the steps write are named in `writes`; they pass these, commits, and other moments."""
+    if undisturbed.tells_changes:
+        assert set().union(*(heard.changing for heard in undisturbed.heard)) == writes, "name what writes in WRITES"
+    passed = [point for heard in undisturbed.heard for point in heard.points]
+    for moment in (*writes, "commit", "after commit", *moments):
+        assert any(f": {moment} #1" in point for point in passed), moment
+
+
+def die_at_each(undisturbed: Undisturbed, children: Children, moments: Iterable[tuple[str, str]]) -> None:
+    """One world in which somebody dies at one moment of a step after another, and the last one ends the story."""
+    place = undisturbed.world()
+    for name, moment in moments:
+        died = children.run(perform, place, range(place.ended, undisturbed.steps), [f"{name}: {moment}"])
+        assert died.exitcode == DIED, f"nobody died at {name}: {moment}; {place.failure}"
+    assert children.run(perform, place, range(place.ended, undisturbed.steps)).exitcode == 0, place.failure
+    assert (fault := undisturbed.fault(place)) is None, fault
+    undisturbed.scenery.drop(place)
+
+
+def die_at_any(undisturbed: Undisturbed, children: Children) -> int:
+    """A world for each crash point, in which somebody dies there; how many there are."""
+    points = [(step, point) for step, heard in enumerate(undisturbed.heard) for point in heard.points]
+    return none_fails(die_and_go_on(undisturbed, children, *point) for point in points)
+
+
 def die_and_go_on(
     undisturbed: Undisturbed, children: Children, step: int, point: str
 ) -> Generator[BaseProcess, None, str | None]:
@@ -97,6 +130,14 @@ def two_at_once(
     for process, where, may in zip(both, (place, beside), ((), (DIED,) if deaths else ()), strict=True):
         assert process.exitcode in (0, REFUSED, *may), (deaths, where.failure)
     return place, [process.exitcode for process in both]
+
+
+def one_of_two_does_it(undisturbed: Undisturbed, children: Children, name: str) -> None:
+    """Two do a step at once: one does it, and what it leaves is as if there had been no other."""
+    step = undisturbed.step(name)
+    place, ended = two_at_once(undisturbed, children, step)
+    assert 0 in ended
+    go_on(undisturbed, children, place, step)
 
 
 def at_a_meeting(

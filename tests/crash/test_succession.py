@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -14,25 +12,30 @@ from pathlib import Path
 
 import pytest
 import succession
+from absent import closed, done_when_it_is_back, gone
 from act import DIED, DOWN, LATER, REFUSED, Place, lines, perform
 from children import Children
 from databases import Server
-from dying import ANY, at_a_meeting, die_and_go_on, kill_at_random, none_fails, two_at_once
+from desk import ATTEMPTS, move_in
+from dying import (
+    ANY,
+    at_a_meeting,
+    die_at_any,
+    die_at_each,
+    every_write_is_a_crash_point,
+    go_on,
+    kill_at_random,
+    one_of_two_does_it,
+    two_at_once,
+)
+from marks import files_first, long
 from post import REFUSING, rung
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
-from succession import ATTEMPTS, BETWEEN, CHAMPION, HURRIED, MADE, STEPS, STORY, WRITES
+from succession import CHAMPION, MADE, STORY, WRITES
 from undisturbed import Scenery, Undisturbed, act_undisturbed
 
 SEED = 20
-
-
-def long(*values: object) -> object:
-    """A case of the long run."""
-    return pytest.param(*values, marks=pytest.mark.long)
-
-
-# What takes its turn on PostgreSQL in the long run.
-FILES_FIRST = pytest.mark.parametrize("succession_undisturbed", ["sqlite", long("postgresql")], indirect=True)
+FILES_FIRST = files_first("succession_undisturbed")
 # Where a death is most likely to lose or to double something: one side is written, the other is not.
 TIGHTEST = (
     ("monitor", "after log_report #1"),
@@ -48,48 +51,25 @@ TIGHTEST = (
 )
 
 
-def step_of(name: str) -> int:
-    return [step for step, _ in (*STEPS, *BETWEEN)].index(name)
-
-
-def go_on(undisturbed: Undisturbed, children: Children, place: Place, step: int) -> None:
-    """Whatever happened to a step: doing it again ends as if nothing had."""
-    assert children.run(perform, place, [step]).exitcode == 0, place.failure
-    assert (fault := undisturbed.fault(place, step)) is None, fault
-    undisturbed.scenery.drop(place)
-
-
 # --- deaths ---------------------------------------------------------------------------------------
 
 
 def test_every_write_of_the_act_is_a_crash_point(succession_undisturbed: Undisturbed) -> None:
-    story = succession_undisturbed
-    if story.tells_changes:
-        assert set().union(*(heard.changing for heard in story.heard)) == WRITES, "name what writes in WRITES"
-    passed = [point for heard in story.heard for point in heard.points]
-    for moment in (*WRITES, "commit", "after commit", "log_report", "register", "set_alias", "ring", "send", "fit"):
-        assert any(f": {moment} #1" in point for point in passed), moment
+    moments = ("log_report", "register", "set_alias", "ring", "send", "fit")
+    every_write_is_a_crash_point(succession_undisturbed, WRITES, moments)
 
 
 def test_a_story_with_a_death_at_each_of_the_tightest_moments_ends_as_if_undisturbed(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story, place = succession_undisturbed, succession_undisturbed.world()
-    for name, moment in TIGHTEST:
-        died = children.run(perform, place, range(place.ended, len(STEPS)), [f"{name}: {moment}"])
-        assert died.exitcode == DIED, f"nobody died at {name}: {moment}; {place.failure}"
-    assert children.run(perform, place, range(place.ended, len(STEPS))).exitcode == 0, place.failure
-    assert (fault := story.fault(place)) is None, fault
-    story.scenery.drop(place)
+    die_at_each(succession_undisturbed, children, TIGHTEST)
 
 
 @pytest.mark.long
 def test_a_death_at_any_crash_point_loses_and_doubles_nothing(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story = succession_undisturbed
-    points = [(step, point) for step, heard in enumerate(story.heard) for point in heard.points]
-    print(f"{none_fails(die_and_go_on(story, children, *point) for point in points)} crash points")
+    print(f"{die_at_any(succession_undisturbed, children)} crash points")
 
 
 @pytest.mark.parametrize("kills", [10, long(200)])
@@ -104,7 +84,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(
 def test_a_request_whose_workers_all_die_fails_within_its_attempts_though_nobody_reconciles(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story, step = succession_undisturbed, step_of("retrain")
+    story, step = succession_undisturbed, succession_undisturbed.step("retrain")
     place = story.world(step)
     for n in range(ATTEMPTS):
         worker = replace(place, folder=place.folder / f"worker-{n}")
@@ -123,7 +103,7 @@ def test_a_request_whose_workers_all_die_fails_within_its_attempts_though_nobody
 def test_reconcile_that_dies_as_well_puts_the_alias_back_in_the_end(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story, step = succession_undisturbed, step_of("retrain")
+    story, step = succession_undisturbed, succession_undisturbed.step("retrain")
     place = story.world(step)
     for point in ("retrain: set_alias #1", "restart: set_alias #1", "restart: after set_alias #1"):
         assert children.run(perform, place, [step], [point]).exitcode == DIED, place.failure
@@ -134,7 +114,7 @@ def test_reconcile_that_dies_as_well_puts_the_alias_back_in_the_end(
 def test_reconcile_beside_a_worker_that_takes_over_forgets_no_attempt(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story, step = succession_undisturbed, step_of("retrain")
+    story, step = succession_undisturbed, succession_undisturbed.step("retrain")
     place = story.world(step)
     first, second, keeper = (replace(place, folder=place.folder / name) for name in ("first", "second", "keeper"))
 
@@ -143,7 +123,7 @@ def test_reconcile_beside_a_worker_that_takes_over_forgets_no_attempt(
         assert died.exitcode == DIED, worker.failure
 
     train_and_die(first, 0 * LATER)
-    takes_over, reconcile = partial(train_and_die, second, LATER), step_of("reconcile on time")
+    takes_over, reconcile = partial(train_and_die, second, LATER), story.step("reconcile on time")
     on_time = LATER - timedelta(days=reconcile - step)
     assert at_a_meeting(children, keeper, reconcile, ANY, takes_over, late=on_time) == 0, keeper.failure
     assert keeper.broken == []
@@ -164,10 +144,7 @@ def requests_of(place: Place) -> list[tuple[str, int]]:
 def test_of_two_that_do_the_same_at_once_one_does_it(
     succession_undisturbed: Undisturbed, children: Children, name: str
 ) -> None:
-    story, step = succession_undisturbed, step_of(name)
-    place, ended = two_at_once(story, children, step)
-    assert 0 in ended
-    go_on(story, children, place, step)
+    one_of_two_does_it(succession_undisturbed, children, name)
 
 
 @pytest.mark.long
@@ -187,8 +164,8 @@ def test_of_two_at_once_one_may_die_anywhere(
 def test_a_look_that_rolls_back_and_a_person_who_acts_at_once_come_out_one_after_the_other(
     succession_undisturbed: Undisturbed, children: Children, person: str
 ) -> None:
-    story, step = succession_undisturbed, step_of("roll back")
-    place, ended = two_at_once(story, children, step, other=step_of(person))
+    story, step = succession_undisturbed, succession_undisturbed.step("roll back")
+    place, ended = two_at_once(story, children, step, other=story.step(person))
     assert 0 in ended
     # The next look finds nothing broken.
     assert children.run(perform, place, [step], [], None, LATER).exitcode == 0, place.failure
@@ -200,7 +177,7 @@ def test_a_look_that_rolls_back_and_a_person_who_acts_at_once_come_out_one_after
 def test_a_worker_that_was_away_for_longer_than_its_lease_is_refused(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story, step = succession_undisturbed, step_of("retrain")
+    story, step = succession_undisturbed, succession_undisturbed.step("retrain")
     place = story.world(step)
     late = replace(place, folder=place.folder / "late")
 
@@ -214,22 +191,6 @@ def test_a_worker_that_was_away_for_longer_than_its_lease_is_refused(
 # --- what is gone in the middle -------------------------------------------------------------------
 
 
-@contextmanager
-def gone(place: Place) -> Iterator[Callable[[], None]]:
-    """MLflow's database is not to be opened from a call on until the end."""
-    (place.outside / HURRIED).touch()
-    database = place.outside / "mlflow.db"
-    away = database.with_suffix(".away")
-
-    def take() -> None:
-        database.rename(away)
-        database.mkdir()
-
-    yield take
-    database.rmdir()
-    away.rename(database)
-
-
 @pytest.mark.parametrize(
     "moment",
     ["monitor: log_report", "promote: set_alias", *map(long, ("retrain: load", "retrain: register", "promote: load"))],
@@ -238,33 +199,7 @@ def gone(place: Place) -> Iterator[Callable[[], None]]:
 def test_without_mlflow_a_step_says_so_and_is_done_when_it_is_back(
     succession_undisturbed: Undisturbed, children: Children, moment: str
 ) -> None:
-    story, (name, call) = succession_undisturbed, moment.split(": ")
-    step = step_of(name)
-    place = story.world(step)
-    with gone(place) as take:
-        assert at_a_meeting(children, place, step, call, take) == DOWN, place.failure
-        assert "ServiceDown: MLflow" in place.failure
-    go_on(story, children, place, step)
-
-
-@contextmanager
-def closed(place: Place) -> Iterator[Callable[[], None]]:
-    """The store lets nobody in from a call on: its connections are cut, or somebody holds its lock, until the end."""
-    url = make_url(place.url)
-    if url.get_backend_name() == "sqlite":
-        (place.outside / HURRIED).touch()
-        connection = sqlite3.connect(str(url.database), isolation_level=None)
-        yield lambda: connection.execute("BEGIN IMMEDIATE") and None
-        connection.close()
-        return
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
-
-    def terminate() -> None:
-        with engine.connect() as connection:
-            connection.execute(text(cut), {"name": url.database})
-
-    yield terminate
+    done_when_it_is_back(succession_undisturbed, children, moment, gone, says="ServiceDown: MLflow")
 
 
 @pytest.mark.parametrize(
@@ -274,19 +209,14 @@ def closed(place: Place) -> Iterator[Callable[[], None]]:
 def test_without_its_database_a_step_says_so_and_is_done_when_it_is_back(
     succession_undisturbed: Undisturbed, children: Children, moment: str
 ) -> None:
-    story, (name, call) = succession_undisturbed, moment.split(": ")
-    step = step_of(name)
-    place = story.world(step)
-    with closed(place) as close:
-        assert at_a_meeting(children, place, step, call, close) == DOWN, place.failure
-    go_on(story, children, place, step)
+    done_when_it_is_back(succession_undisturbed, children, moment, closed)
 
 
 @FILES_FIRST
 def test_without_prefect_and_the_mail_server_messages_wait_and_reconcile_starts_the_retrain(
     succession_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story, step = succession_undisturbed, step_of("monitor")
+    story, step = succession_undisturbed, succession_undisturbed.step("monitor")
     place = story.world(step)
     (place.outside / REFUSING).touch()
     assert children.run(perform, place, [step]).exitcode == DOWN, place.failure
@@ -308,7 +238,7 @@ def test_a_database_server_that_stops_in_the_middle_of_a_look_loses_nothing(
     server = pgserver.get_server(folder / "data", cleanup_mode="delete")
     try:
         databases = Server(make_url(server.get_uri(driver="psycopg")))
-        scenery = Scenery(succession.__name__, databases, tmp_path, succession.move_in)
+        scenery = Scenery(succession.__name__, databases, tmp_path, move_in)
         story = act_undisturbed(scenery, children, scenery.begin(children, succession.prepare, registered), 1)
         place = story.world()
         assert at_a_meeting(children, place, 0, "add_decision", server.stop) == DOWN, place.failure
@@ -349,7 +279,7 @@ def standing_of(place: Place) -> tuple[str, str | None, int]:
 def test_a_version_whose_artifact_is_gone_does_not_become_champion(
     succession_undisturbed: Undisturbed, children: Children, name: str, version: str, epoch: int, stays: str
 ) -> None:
-    story, step = succession_undisturbed, step_of(name)
+    story, step = succession_undisturbed, succession_undisturbed.step(name)
     place = story.world(step)
     vanishes = partial(lose, place, version, epoch)
     assert at_a_meeting(children, place, step, "load", vanishes, nth=5) == REFUSED, place.failure

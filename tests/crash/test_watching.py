@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import watching
-from act import DIED, DOWN, perform
+from absent import closed, done_when_it_is_back, gone
 from children import Children
-from dying import at_a_meeting, die_and_go_on, kill_at_random, none_fails, two_at_once
-from test_succession import closed, gone, long
+from dying import die_at_any, die_at_each, every_write_is_a_crash_point, kill_at_random, one_of_two_does_it
+from marks import files_first, long
 from undisturbed import Undisturbed
-from watching import NEVER, STEPS, STORY, WRITES
+from watching import NEVER, WRITES
 
 SEED = 20
-FILES_FIRST = pytest.mark.parametrize("watching_undisturbed", ["sqlite", long("postgresql")], indirect=True)
+FILES_FIRST = files_first("watching_undisturbed")
 # One side is written, the other is not.
 TIGHTEST = (
     ("hold", "keep_past #1"),
@@ -30,38 +30,21 @@ TIGHTEST = (
 )
 
 
-def step_of(name: str) -> int:
-    return STORY.index(name)
-
-
 def test_every_write_of_holds_and_guards_is_a_crash_point(watching_undisturbed: Undisturbed) -> None:
-    story = watching_undisturbed
-    if story.tells_changes:
-        assert set().union(*(heard.changing for heard in story.heard)) == WRITES, "name what writes in WRITES"
-    passed = [point for heard in story.heard for point in heard.points]
-    for moment in (*WRITES, "commit", "after commit", "set_alias", "send"):
-        assert any(f": {moment} #1" in point for point in passed), moment
+    every_write_is_a_crash_point(watching_undisturbed, WRITES, ("set_alias", "send"))
 
 
 def test_a_death_at_each_of_the_tightest_moments_ends_as_if_undisturbed(
     watching_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story, place = watching_undisturbed, watching_undisturbed.world()
-    for name, moment in TIGHTEST:
-        died = children.run(perform, place, range(place.ended, len(STEPS)), [f"{name}: {moment}"])
-        assert died.exitcode == DIED, f"nobody died at {name}: {moment}; {place.failure}"
-    assert children.run(perform, place, range(place.ended, len(STEPS))).exitcode == 0, place.failure
-    assert (fault := story.fault(place)) is None, fault
-    story.scenery.drop(place)
+    die_at_each(watching_undisturbed, children, TIGHTEST)
 
 
 @pytest.mark.long
 def test_a_death_at_any_crash_point_of_holds_and_guards_loses_and_doubles_nothing(
     watching_undisturbed: Undisturbed, children: Children
 ) -> None:
-    story = watching_undisturbed
-    points = [(step, point) for step, heard in enumerate(story.heard) for point in heard.points]
-    print(f"{none_fails(die_and_go_on(story, children, *point) for point in points)} crash points")
+    print(f"{die_at_any(watching_undisturbed, children)} crash points")
 
 
 @pytest.mark.parametrize("kills", [10, long(200)])
@@ -78,12 +61,7 @@ def test_kills_at_random_moments_of_holds_and_guards_lose_and_double_nothing(
 def test_of_two_that_hold_or_guard_at_once_one_does_it(
     watching_undisturbed: Undisturbed, children: Children, name: str
 ) -> None:
-    story, step = watching_undisturbed, step_of(name)
-    place, ended = two_at_once(story, children, step)
-    assert 0 in ended
-    assert children.run(perform, place, [step]).exitcode == 0, place.failure
-    assert (fault := story.fault(place, step)) is None, fault
-    story.scenery.drop(place)
+    one_of_two_does_it(watching_undisturbed, children, name)
 
 
 @pytest.mark.parametrize("moment", ["guard: set_alias", long("guard: load"), long("hold: load")])
@@ -91,14 +69,7 @@ def test_of_two_that_hold_or_guard_at_once_one_does_it(
 def test_without_mlflow_holds_and_guards_are_done_when_it_is_back(
     watching_undisturbed: Undisturbed, children: Children, moment: str
 ) -> None:
-    story, (name, call) = watching_undisturbed, moment.split(": ")
-    step = step_of(name)
-    place = story.world(step)
-    with gone(place) as take:
-        assert at_a_meeting(children, place, step, call, take) == DOWN, place.failure
-    assert children.run(perform, place, [step]).exitcode == 0, place.failure
-    assert (fault := story.fault(place, step)) is None, fault
-    story.scenery.drop(place)
+    done_when_it_is_back(watching_undisturbed, children, moment, gone)
 
 
 @pytest.mark.parametrize("moment", ["guard: add_guards", long("hold: add_hold"), long("release: end_hold")])
@@ -106,14 +77,7 @@ def test_without_mlflow_holds_and_guards_are_done_when_it_is_back(
 def test_without_its_database_holds_and_guards_are_done_when_it_is_back(
     watching_undisturbed: Undisturbed, children: Children, moment: str
 ) -> None:
-    story, (name, call) = watching_undisturbed, moment.split(": ")
-    step = step_of(name)
-    place = story.world(step)
-    with closed(place) as close:
-        assert at_a_meeting(children, place, step, call, close) == DOWN, place.failure
-    assert children.run(perform, place, [step]).exitcode == 0, place.failure
-    assert (fault := story.fault(place, step)) is None, fault
-    story.scenery.drop(place)
+    done_when_it_is_back(watching_undisturbed, children, moment, closed)
 
 
 # What breaks each of the rules, by a hand in the database.

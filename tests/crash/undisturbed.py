@@ -74,6 +74,15 @@ class Undisturbed:
     def act(self) -> Act:
         return act_of(self.scenery.act)
 
+    @property
+    def steps(self) -> int:
+        """How many were played."""
+        return len(self.after)
+
+    def step(self, name: str) -> int:
+        """The number of a step of the act, of one that comes between, too."""
+        return [step for step, _ in self.act.steps].index(name)
+
     def world(self, step: int = 0) -> Place:
         """A copy of the world as a step found it, for somebody to die in."""
         return self.scenery.copy(self.before[step])

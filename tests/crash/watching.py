@@ -7,34 +7,27 @@ two do not agree any more as they did, and nobody waits for outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
+import desk
 import numpy as np
 import pandas as pd
 import succession
-from act import Act, MortalStore, Place, confessing
+from act import Act, Place, confessing
+from desk import ATTEMPTS, CHUNK_ROWS, NOW, RULE, deliver_all, every_second, load, look_twice, reconcile_all
 from promises import Rules, broken, evidence
 from sqlalchemy import NullPool, Table, create_engine, text
-from succession import ATTEMPTS, CHUNK_ROWS, NOW, RULE, SEED, _deliver, _reconcile
-from versions import candidate, crown
 
 from cancellations.domain.checks import CheckPolicy, HoldState
-from cancellations.domain.features import build, past_of
 from cancellations.domain.guards import BY_GUARD, GuardPolicy
-from cancellations.domain.labels import CANCELLED
 from cancellations.domain.promotion import Change, TrialPolicy
-from cancellations.domain.reservation import coerce, sized
-from cancellations.errors import ServiceDown
-from cancellations.ports import Store
-from cancellations.store import open_store, upgrade
+from cancellations.store import open_store
 from cancellations.usecases.hold import release
 from cancellations.usecases.promote import House, promote
 from cancellations.usecases.score import score
-from cancellations.usecases.trial import look
 
 TAKEN_OVER = date(2016, 9, 1)
 # Days from TAKEN_OVER: when versions were trained, the first and last ones of booking, those that come broken, and
@@ -43,7 +36,7 @@ TRAINED, FIRST, HOLIDAY, MENDED, RELEASED, GUARDED = -50, -45, -44, 1, 3, 6
 A_DAY = 12
 CHECKS = CheckPolicy(min_days=28, hold_days=0)
 GUARDS = GuardPolicy(rows=50, samples=8)
-OLD, NEW = "1", "2"
+NEW = "2"
 WRITES = frozenset(
     {
         "add_features",
@@ -75,63 +68,37 @@ def day(n: int) -> date:
 def bookings() -> pd.DataFrame:
     """All bookings with their outcomes; `n` is the day on which one is made."""
     made = np.repeat(np.arange(FIRST, GUARDED + 1), A_DAY)
-    place, draw = np.arange(len(made)), np.random.default_rng(SEED)
-    of_day = place % A_DAY
+    of_day, cancelled = np.arange(len(made)) % A_DAY, every_second(made)
     booked = pd.Timestamp(TAKEN_OVER) + pd.to_timedelta(made, unit="D")
-    arrival = booked + pd.to_timedelta(3 + of_day, unit="D")
-    cancelled = place % 2 == 0
     # One day like those to come: that a segment is nearly all there is, is seldom and not new.
     new = np.where((made > 0) | (made == HOLIDAY), of_day >= 2, of_day == 5)
-    dear = np.where(new, ~cancelled, cancelled)
-    rows = pd.DataFrame(
-        {
-            "reservation_id": [f"w{i:05d}" for i in place],
-            "hotel": "City Hotel",
-            "booked_on": booked,
-            "arrival_on": arrival,
-            **dict.fromkeys(("weekend_nights", "children", "babies", "repeated_guest"), 0),
-            **dict.fromkeys(("previous_cancellations", "previous_stays", "special_requests"), 0),
-            **dict.fromkeys(("week_nights", "adults"), 2),
-            **dict.fromkeys(("meal", "distribution_channel", "room_type", "deposit_type", "customer_type"), "A"),
-            "market_segment": np.where(new, "new", "old"),
-            "price": 100 + np.where(dear, 20, -20) + draw.normal(0, 5, len(place)),
-            "status": np.where(cancelled, "canceled", "stayed"),
-            "known_on": arrival + pd.to_timedelta(np.where(cancelled, 0, 1), unit="D"),
-        }
+    return desk.reservations(
+        "w",
+        booked=booked,
+        arrival=booked + pd.to_timedelta(3 + of_day, unit="D"),
+        segment_is_new=new,
+        dear=np.where(new, ~cancelled, cancelled),
+        noise=5,
+        n=made,
     )
-    return pd.concat([sized(coerce(rows)), rows[["status", "known_on"]].assign(n=made)], axis=1)
 
 
 # --- the steps ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Hands(succession.Hands):
-    """What a process works with here; it may die at any write of it."""
+class Hands(desk.Hands):
+    """Checks hold and guards look."""
 
-    @cached_property
-    def store(self) -> Any:
-        return MortalStore(self._opened(), self.fate, WRITES)
-
-    @property
-    def house(self) -> House:
-        return _house(self.store, self.registry, self.clock, watched=True)
+    writes = WRITES
+    rules: ClassVar[Mapping[str, Any]] = {"checks": CHECKS, "guards": GUARDS}
 
 
-def _house(store: Any, registry: Any, clock: Callable[[], Any], *, watched: bool) -> House:
-    rules: dict[str, Any] = {"checks": CHECKS, "guards": GUARDS} if watched else {}
-    return House(store, registry, TrialPolicy(), RULE, CHUNK_ROWS, clock, **rules)
-
-
-def _load(store: Store, after: int, until: int, *, broken_day: int | None = None) -> None:
-    """What was booked, and what became known, on the days of `(after, until]`; meals of a broken day are renamed."""
+def _load(hands: Hands, after: int, until: int, *, broken_day: int | None = None) -> None:
+    """Days pass; meals of a broken one are renamed."""
     rows = bookings()
     rows["meal"] = rows["meal"].mask(rows["n"] == broken_day, "half board")
-    known = rows["known_on"].between(pd.Timestamp(day(after)), pd.Timestamp(day(until)), inclusive="right")
-    with store.begin() as work:
-        work.upsert_reservations(rows[(rows["n"] > after) & (rows["n"] <= until)])
-        work.record_outcomes(rows[known & (rows["n"] <= until)])
-        work.commit()
+    load(open_store(hands.place.url), rows, day(after), day(until))
 
 
 def _score(hands: Hands, until: int) -> None:
@@ -145,17 +112,17 @@ def _score(hands: Hands, until: int) -> None:
         clock=hands.clock,
         checks=CHECKS,
     )
-    _deliver(hands)
+    deliver_all(hands)
 
 
 def _hold(hands: Hands) -> None:
-    _load(open_store(hands.place.url), 0, MENDED, broken_day=MENDED)
+    _load(hands, 0, MENDED, broken_day=MENDED)
     _score(hands, MENDED)
 
 
 def _mend(hands: Hands) -> None:
     """The day is delivered anew as it should be; a later one comes broken."""
-    _load(open_store(hands.place.url), 0, RELEASED, broken_day=RELEASED)
+    _load(hands, 0, RELEASED, broken_day=RELEASED)
     _score(hands, RELEASED)
 
 
@@ -168,14 +135,8 @@ def _release(hands: Hands) -> None:
 
 
 def _guard(hands: Hands) -> None:
-    """As the schedule does, again and again, so that one finds what another has begun."""
-    _load(open_store(hands.place.url), RELEASED, GUARDED)
-    for _ in range(2):
-        looked = look(hands.house, until=day(GUARDED))
-        problems = (*looked.problems, *(looked.takeover.problems if looked.takeover else ()))
-        if problems:
-            raise ServiceDown("; ".join(problems))
-    _deliver(hands)
+    _load(hands, RELEASED, GUARDED)
+    look_twice(hands, day(GUARDED))
 
 
 STEPS: tuple[tuple[str, Callable[[Hands], None]], ...] = (
@@ -183,7 +144,7 @@ STEPS: tuple[tuple[str, Callable[[Hands], None]], ...] = (
     ("mend", _mend),
     ("release", _release),
     ("guard", _guard),
-    ("reconcile", _reconcile),
+    ("reconcile", reconcile_all),
 )
 STORY = tuple(name for name, _ in STEPS)
 
@@ -244,14 +205,14 @@ def _told(table: Table, row: dict[str, Any]) -> dict[str, Any] | None:
     """Without what days are held against: after a restart it is learned from a day that has passed meanwhile, too."""
     if table.name == "pasts":
         return None
-    told = succession._told(table, row)
+    told = desk.without_time(table, row)
     if told is None or table.name != "holds":
         return told
     failed = sorted((finding["column"], finding["check"]) for finding in told["findings"]["findings"])
     return {name: value for name, value in told.items() if name != "number"} | {"findings": failed}
 
 
-ACT = Act(STEPS, Hands, WRITES, _reconcile, _examine, _told, shared=False)
+ACT = Act(STEPS, Hands, WRITES, reconcile_all, _examine, _told, shared=False)
 
 
 # --- before the first step ------------------------------------------------------------------------
@@ -259,25 +220,12 @@ ACT = Act(STEPS, Hands, WRITES, _reconcile, _examine, _told, shared=False)
 
 def register(place: Place) -> None:
     """Makes both versions: of guests of the one segment, and of both."""
-    with confessing(place):
-        rows, registry = succession.bookings(), place.registry()
-        registry.prepare()
-        for seed, last in ((1, 0), (2, succession.TURN)):
-            past = rows[rows["n"] <= last]
-            built, label = build(past, past_of(rows), RULE), past["status"].isin(CANCELLED).to_numpy(dtype=float)
-            registry.register(candidate(built, label, day(TRAINED), seed))
-        registry.set_alias("champion", OLD)
+    desk.register(place, succession.bookings(), (0, succession.TURN), day(TRAINED))
 
 
 def prepare(place: Place) -> None:
     """A store on which version 1 has scored what came in, and version 2 has just taken over."""
     with confessing(place):
-        upgrade(place.url)
-        registry, store = place.registry(), open_store(place.url)
-        _load(store, FIRST - 1, 0)
-        with store.begin() as work:
-            crown(work, registry.record(OLD), day(TRAINED), NOW)
-            work.commit()
-        score(store, registry, after=None, until=TAKEN_OVER, rule=RULE, chunk_rows=10_000, clock=lambda: NOW)
-        house = _house(store, registry, lambda: NOW, watched=False)
+        store, registry = desk.first_champion(place, bookings(), day(FIRST - 1), TAKEN_OVER, day(TRAINED))
+        house = House(store, registry, TrialPolicy(), RULE, CHUNK_ROWS, lambda: NOW)
         promote(house, NEW, reason="looked better", by="ada", as_of=TAKEN_OVER)

@@ -46,6 +46,9 @@ DONE = Placement(3, 7)
         ({"champion": "1"}, [DONE, Placement(1, 8)], {}),
         # Nothing was ever written down.
         ({"champion": "9"}, [], {}),
+        # The first that ever did has died before it moved them, or after.
+        ({"champion": "1"}, [Placement(3, None)], {}),
+        ({}, [Placement(3, None)], {}),
     ],
 )
 def test_each_place_has_one_who_put_it_there(

@@ -21,6 +21,7 @@ from cancellations.domain.guards import (
     learnt,
     look,
     rank_correlation,
+    repeated,
     stability_index,
     student_quantile,
 )
@@ -126,6 +127,24 @@ def test_too_few_bookings_before_the_change_say_nothing() -> None:
     assert fired(look(Pair(first.new[::-1], first.old), drawn(2, 1_200, 0.3), POLICY))
 
 
+def test_the_estimated_loss_takes_a_fifth_of_the_chance_of_the_others() -> None:
+    """It moves with who books, too; the others compare two versions on the same bookings."""
+    before = drawn(2, 4_000, 0.3)
+    found = {finding.guard: finding for finding in look(drawn(3, 200, 0.3), before, POLICY)}
+    losses = np.log([expected_loss(before.new[n : n + 200]) for n in range(0, 4_000, 200)])
+    spread = max(losses.std(ddof=1), 0.02) * math.sqrt(1 + 1 / 20)
+    assert found[Guard.LOSS].high == pytest.approx(
+        math.exp(losses.mean() + student_quantile(1 - 0.005 / 5 / 2, 19) * spread), rel=1e-4
+    )
+    levels = [
+        float((logits(p.new) - logits(p.old)).mean()) for p in (before[n : n + 200] for n in range(0, 4_000, 200))
+    ]
+    spread = max(np.std(levels, ddof=1), 0.02) * math.sqrt(1 + 1 / 20)
+    assert found[Guard.LEVEL].high == pytest.approx(
+        np.mean(levels) + student_quantile(1 - 0.005 / 2, 19) * spread, rel=1e-2
+    )
+
+
 def test_versions_that_are_nearly_one_are_not_told_apart_by_a_hair() -> None:
     """A spread of nothing among the samples must not make a limit of nothing."""
     old = drawn(1, 4_200, 0.3).old
@@ -155,6 +174,24 @@ def test_a_version_whose_training_is_not_on_record_is_not_judged_by_it() -> None
     nothing = learnt(np.empty(0), np.empty(0), np.empty(0), POLICY)
     assert nothing.outcome is Outcome.NOT_EVALUATED
     assert "no version of matured labels whose training is on record" in str(nothing)
+
+
+def test_a_version_that_says_something_else_of_a_booking_than_it_did_is_told() -> None:
+    recorded = drawn(3, 400, 0.3).new
+    same = repeated(recorded, recorded + 1e-9)
+    assert (same.guard, same.outcome, same.rows) == (Guard.RECORD, Outcome.PASSED, 400)
+    for other in (recorded[7] + 2e-6, recorded[7] - 2e-6, math.nan):
+        again = recorded.copy()
+        again[7] = other
+        found = repeated(recorded, again)
+        assert found.outcome is Outcome.FIRED
+        assert (
+            str(found)
+            == "scores on record: fired, 1 of 400 bookings get another score now from the same stored features"
+        )
+    nothing = repeated(np.empty(0), np.empty(0))
+    assert nothing.outcome is Outcome.NOT_EVALUATED
+    assert "of no booking that it has scored the features are stored" in str(nothing)
 
 
 def test_a_finding_tells_value_limit_and_rows() -> None:

@@ -638,6 +638,17 @@ def test_a_guard_s_rollback_names_guard_value_limit_and_bookings() -> None:
     ]
 
 
+def test_a_version_that_is_not_itself_any_more_is_told_so() -> None:
+    reason = "scores on record: fired, 41 of 4,200 bookings get another score now from the same stored features"
+    back = replace(BACK_BY_GUARD, reason=reason, reasons=(reason, GUARDED))
+    mail = said(back, trial(Kind.PROBATION, TrialState.ROLLED_BACK, step=None, decided_on=None, reasons=(reason,)))
+    assert mail.subject == "Rolled back by the guard of scores on record: v1 serves again in place of v2"
+    points = dict(mail.points)
+    assert points["Why"].startswith("Scores on record: fired, 41 of 4,200 bookings") and "1.210" in points["Why"]
+    assert "the artifact of v2 was changed in MLflow" in points["Look here first"]
+    assert "cancellations doctor --canary" in commands(back)
+
+
 def test_bookings_that_are_held_back_are_told_so_with_the_way_to_let_them_go() -> None:
     held = replace(BROKEN, held=True)
     mail = said(held)

@@ -8,6 +8,7 @@ from cancellations.domain.promotion import Change
 from cancellations.mail.wording.sentences import (
     ACKNOWLEDGE,
     CHECK,
+    DOCTOR,
     ROLLBACK,
     STATUS,
     Step,
@@ -109,6 +110,8 @@ def _guarded(story: Story) -> Words:
     reason = str(story.fact["reason"])
     if reason.startswith(Guard.LABELS):
         return _mistaught(story, back, bad)
+    if reason.startswith(Guard.RECORD):
+        return _unlike_itself(story, back, bad)
     guard, _, _ = reason.partition(" on ")
     return Words(
         Tone.TROUBLE,
@@ -163,6 +166,37 @@ def _mistaught(story: Story, back: str, bad: str) -> Words:
             explain(str(story.fact["previous"])),
             ACKNOWLEDGE,
             promote(str(story.fact["previous"]), f"puts {bad} back, if the rollback was the mistake"),
+            STATUS,
+        ),
+    )
+
+
+def _unlike_itself(story: Story, back: str, bad: str) -> Words:
+    """The version does not say of a booking what it said before."""
+    return Words(
+        Tone.TROUBLE,
+        f"Rolled back by the guard of scores on record: {back} serves again in place of {bad}",
+        f"{bad} does not give the scores any more that it gave from the same features, so {back} serves again.",
+        (
+            ("Why", " ".join(sentence(reason) for reason in story.fact["reasons"])),
+            (
+                "How much it matters",
+                "A version is a fixed function of the features that are stored with each booking, and whatever changes"
+                " its answer changes what it was tried as: what was proved of it holds no more. Every open booking gets"
+                f" {back}'s score again.",
+            ),
+            (
+                "Look here first",
+                "Whether all that score run the same code and libraries, workers on other machines too; and whether"
+                f" the artifact of {bad} was changed in MLflow. If it was those, {back} may be hit as well.",
+            ),
+            *_after_a_guard(story, back),
+        ),
+        (
+            explain(str(story.fact["previous"])),
+            DOCTOR,
+            ACKNOWLEDGE,
+            promote(str(story.fact["previous"]), f"puts {bad} back, when that is mended"),
             STATUS,
         ),
     )

@@ -87,6 +87,10 @@ def guarded(world: World, until: Any = LATER, policy: GuardPolicy = POLICY, **in
     return guard(world.house(guards=policy, **instead), until=until)
 
 
+def fired(found: Guarded) -> set[Guard]:
+    return {finding.guard for finding in found.findings if finding.outcome is Outcome.FIRED}
+
+
 def faulty(world: World, fault: Fault) -> World:
     return replace(world, registry=Faulty(world.registry, "2", fault))  # type: ignore[arg-type]
 
@@ -98,7 +102,8 @@ def test_a_healthy_champion_passes_once_and_stays(promoted: World) -> None:
     promoted.score(LATER)
     found = guarded(promoted)
     assert [f.outcome for f in found.findings] == [Outcome.PASSED] * len(Guard) and found.looked
-    of_pair, of_labels = found.findings[:-1], found.findings[-1]
+    of_record, *of_pair, of_labels = found.findings
+    assert (of_record.guard, of_record.value, of_record.rows > 1_000) == (Guard.RECORD, 0.0, True)
     assert {(f.rows, f.samples >= 6) for f in of_pair} == {(200, True)}
     assert (of_labels.guard, abs(of_labels.value) < 0.001, of_labels.rows > 1_000) == (Guard.LABELS, True, True)
     again = guarded(promoted, LATER + DAY)
@@ -117,10 +122,10 @@ def test_what_breaks_on_the_day_of_the_promotion_is_rolled_back_by_itself(promot
     broken.score(LATER)
     found = guarded(broken)
     assert found.takeover is not None and found.takeover.change is Change.ROLLED_BACK
-    assert Guard.RANKS in {f.guard for f in found.findings if f.outcome is Outcome.FIRED}
+    assert {Guard.RECORD, Guard.RANKS} <= fired(found)
     row = promoted.ledger()[-1]
     assert (row.champion, row.change, row.by) == ("1", Change.ROLLED_BACK, "the guard")
-    assert " on the first 200 bookings: fired" in row.reason
+    assert row.reason == str(found.findings[0])
     (probation,) = (trial for trial in promoted.trials() if trial.kind is Kind.PROBATION)
     assert (probation.state, row.trial_id) == (TrialState.ROLLED_BACK, probation.trial_id)
     assert promoted.held() is not None and promoted.registry.aliases()["champion"] == "1"
@@ -129,10 +134,21 @@ def test_what_breaks_on_the_day_of_the_promotion_is_rolled_back_by_itself(promot
     # Which guard, its value and its limit stand in the mail.
     message = promoted.messages(ChampionChanged.topic)[-1]
     told = words(message.topic, message.payload, trial=probation)
-    assert told.subject.startswith("Rolled back by the guard of the first bookings: v1 serves again in place of v2")
-    fired = [f for f in found.findings if f.outcome is Outcome.FIRED]
-    assert all(any(str(f)[1:] in text for _, text in told.points) for f in fired)
+    assert told.subject == "Rolled back by the guard of scores on record: v1 serves again in place of v2"
+    which = [f for f in found.findings if f.outcome is Outcome.FIRED]
+    assert all(any(str(f)[1:] in text for _, text in told.points) for f in which)
     assert guarded(broken) == Guarded()
+
+
+def test_scores_that_a_worker_makes_otherwise_than_the_version_does_are_seen_by_who_asks_it_again(
+    promoted: World,
+) -> None:
+    """What is shown to the version alone is wrong where it scores, and right where the guards look."""
+    faulty(promoted, lambda f: f.assign(deposit_type="No Deposit")).score(LATER)
+    found = guarded(promoted)
+    record = found.findings[0]
+    assert (record.guard, record.outcome) == (Guard.RECORD, Outcome.FIRED) and 0 < record.value < 0.05
+    assert found.takeover is not None and promoted.ledger()[-1].reason == str(record)
 
 
 def unsure(features: pd.DataFrame) -> pd.DataFrame:
@@ -158,15 +174,12 @@ class Mistaught(Faulty):
 def test_a_version_that_learnt_wrong_labels_is_rolled_back_before_any_outcome(promoted: World) -> None:
     """It said so before it took over as well, so that nothing has changed for the guards of the pair."""
     wrong = replace(promoted, registry=Mistaught(promoted.registry, "2", unsure))
-    with promoted.store.begin() as work:
-        work._write(delete(tables.predictions).where(tables.predictions.c.model_version == "2"))  # type: ignore[attr-defined]
-        work.commit()
-    wrong.score(LATER)
+    since_it_was_made(wrong)
     found = guarded(wrong)
-    (fired,) = (f for f in found.findings if f.outcome is Outcome.FIRED)
-    assert fired.guard is Guard.LABELS and 0.01 < fired.value < 0.1
+    (labels,) = (f for f in found.findings if f.outcome is Outcome.FIRED)
+    assert labels.guard is Guard.LABELS and 0.01 < labels.value < 0.1
     assert found.takeover is not None and promoted.standing().champion == "1"
-    assert promoted.ledger()[-1].reason == str(fired)
+    assert promoted.ledger()[-1].reason == str(labels)
     (mail,) = (
         m
         for m in promoted.messages(ChampionChanged.topic)
@@ -175,6 +188,14 @@ def test_a_version_that_learnt_wrong_labels_is_rolled_back_before_any_outcome(pr
     told = words(mail.topic, mail.payload)
     assert told.subject == "Rolled back by the guard of labels: v1 serves again in place of v2"
     assert "v2 has learnt other labels than those on record" in told.verdict
+
+
+def since_it_was_made(wrong: World) -> None:
+    """Version 2 has scored everything as it scores now."""
+    with wrong.store.begin() as work:
+        work._write(delete(tables.predictions).where(tables.predictions.c.model_version == "2"))  # type: ignore[attr-defined]
+        work.commit()
+    wrong.score(LATER)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +215,11 @@ def test_a_version_of_which_it_is_not_known_that_it_gives_back_a_mean_is_judged_
             work._write(query)  # type: ignore[attr-defined]
             work.commit()
     strange = replace(promoted, registry=Other(promoted.registry, "2", unsure))
-    promoted.score(LATER)
-    last = guarded(strange).findings[-1]
+    since_it_was_made(strange)
+    found = guarded(strange)
+    last = found.findings[-1]
     assert (last.guard, last.outcome) == (Guard.LABELS, Outcome.NOT_EVALUATED)
+    assert found.takeover is None
 
 
 def test_a_look_at_the_probation_lets_them_look_too(promoted: World) -> None:
