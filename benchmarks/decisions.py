@@ -13,9 +13,8 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from datetime import date, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +35,7 @@ from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
 from cancellations.replay.world import build_world
 from cancellations.usecases.walk_forward import Market
+from cancellations.workers import workers
 
 # Bookings of the real file whose leads no edge of it cuts short; a trial opens each week from half a year later on,
 # and the last one has its 56 days.
@@ -76,7 +76,7 @@ def measure(options: Options) -> Outcome:
     seeds = range(options.seed, options.seed + (1 if options.quick else WORLDS))
     equals = EQUALS_QUICK if options.quick else EQUALS
     # A process for each processor: threads of one would wait for those of another, several times as long.
-    with ProcessPoolExecutor(WORKERS, get_context("spawn"), threadpool_limits, (1,)) as pool:
+    with workers(WORKERS, threadpool_limits, 1) as pool:
         made = _probabilities(market, starts, options.seed, pool)
         drawn = [pool.submit(of_world, seed, equals // len(seeds) // PAIRS, REDRAWN) for seed in seeds]
         scored = Scored.of(market, {version: p for part in made for version, p in part.result().items()})

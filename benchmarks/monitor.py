@@ -13,10 +13,9 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from datetime import date
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +47,7 @@ from cancellations.bootstrap import locate
 from cancellations.errors import BadInput
 from cancellations.replay.world import World, build_world
 from cancellations.usecases.walk_forward import Market
+from cancellations.workers import workers
 
 LONGEST_LEAD = 180
 # Champions of the real file, each looked at once a week; and of simulated markets.
@@ -84,7 +84,7 @@ def measure(options: Options) -> Outcome:
     # Alone on the machine, before anything else is.
     figures = list(speed(options.seed, quick=options.quick))
     # A process for each processor: threads of one would wait for those of another, several times as long.
-    with ProcessPoolExecutor(WORKERS, get_context("spawn"), threadpool_limits, (1,)) as pool:
+    with workers(WORKERS, threadpool_limits, 1) as pool:
         started = _start(world, options, pool)
         figures += days(world, options, pool)
         figures += _windows(options, *started)

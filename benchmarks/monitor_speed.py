@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from cancellations.domain.volume import volume
 from cancellations.ports import Observation
 from cancellations.settings import MonitorSettings
 from cancellations.sources.simulator import simulate
+from cancellations.workers import workers
 from monitoring.columns import clean
 from monitoring.report import EvidentlyMonitor
 
@@ -50,7 +49,7 @@ class Looked:
 def speed(seed: int, *, quick: bool) -> Iterator[Figure]:
     """Ratios of times and the memory of a look, each size in a process of its own."""
     for rows, (repetitions, at_most) in (QUICK if quick else SIZES).items():
-        with ProcessPoolExecutor(1, get_context("spawn"), threadpool_limits, (1,)) as pool:
+        with workers(1, threadpool_limits, 1) as pool:
             found = pool.submit(looked, rows, repetitions, seed).result()
         name = f"{REFERENCE:,} x {rows:,}, {len(NUMERIC) + len(CATEGORICAL)} columns"
         ratios = [ours / preset for ours, preset in zip(found.ours, found.preset, strict=True)]

@@ -10,14 +10,12 @@ on a fresh copy of one database.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
@@ -35,6 +33,7 @@ from cancellations.errors import BadInput, NotEnoughData
 from cancellations.settings import MODEL
 from cancellations.sources.simulator import Simulator
 from cancellations.usecases.score import score
+from cancellations.workers import workers
 
 START = date(2015, 10, 5)
 # A chain of sixteen hotels with some 1,300 bookings a day; the champion learns from the first months.
@@ -218,7 +217,7 @@ def _memory(home: Home, sizes: Sizes, options: Options) -> list[Figure]:
     peaks = []
     for wanted in (sizes.few, sizes.many):
         until, _ = grown.day_of(wanted)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with workers(1) as pool:
             peak = pool.submit(_score_once, grown, until).result()
         if peak is None:
             return []

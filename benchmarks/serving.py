@@ -8,7 +8,6 @@ same bookings, built beforehand, and answers. Load comes from a process of its o
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -39,6 +38,7 @@ from cancellations.errors import NotEnoughData, ServiceDown
 from cancellations.ports import Source
 from cancellations.sources.simulator import Simulator
 from cancellations.usecases.point_in_time import booking_time
+from cancellations.workers import workers
 
 PROJECT = Path(__file__).resolve().parent.parent
 START, DAYS, QUICK_DAYS = date(2016, 1, 4), 400, 220
@@ -90,7 +90,7 @@ def measure(options: Options) -> Outcome:
         bodies, told, day = _prepare(home, options)
         ours = exits.enter_context(_ours(home, day))
         theirs = exits.enter_context(_theirs(home))
-        pool = exits.enter_context(ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")))
+        pool = exits.enter_context(workers(1))
         seconds = QUICK_SECONDS if options.quick else SECONDS
 
         def load(address: str, made: Callable[[int, int], list[bytes]], connections: int, rows: int) -> Answers:

@@ -7,11 +7,10 @@ no more fits than one that retrains every week.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from cancellations.domain.labels import LabelRule
 from cancellations.replay.competitors import Competitor
 from cancellations.replay.world import World, open_world
+from cancellations.workers import workers
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ class Grid:
             return
         # Threads of a fit and processes of the pool would fight for the same cores.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self._workers, context, _open, (self._folder, self._world.rule)) as pool:
+        with workers(self._workers, _open, self._folder, self._world.rule) as pool:
             for future in as_completed([pool.submit(_make, task) for task in lacking]):
                 future.result()
                 done += 1

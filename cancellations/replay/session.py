@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -45,6 +43,7 @@ from cancellations.replay.policies import (
 )
 from cancellations.replay.world import World, build_world, open_world
 from cancellations.settings import Settings
+from cancellations.workers import workers
 
 # The fair windows of the public file, and what each was used for before: a figure is worth most where nothing
 # was chosen by it.
@@ -231,8 +230,7 @@ def _play_all(
             out.append(_play(entry, order.span, order.seed))
             on_entry(out[-1])
         return out
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(order.workers, len(entries)), context, _open, (folder, settings)) as pool:
+    with workers(min(order.workers, len(entries)), _open, folder, settings) as pool:
         for future in [pool.submit(_play, entry, order.span, order.seed) for entry in entries]:
             out.append(future.result())
             on_entry(out[-1])
