@@ -276,7 +276,7 @@ class Bookings(BulkTransaction):
         booking, outcome = tables.reservations.c, tables.outcomes.c
 
         def moves(moved_on: Column[date], *counts: ColumnElement[int]) -> Select[tuple[object, ...]]:
-            place = [booking.hotel, booking.room_type, booking.arrival_on]
+            place: list[ColumnElement[Any]] = [booking.hotel, booking.room_type, booking.arrival_on]
             made = select(*raw(place)).where(booking.arrival_on.between(*arriving), moved_on < before)
             named = list(zip(counts, BOOKS[4:], strict=True))
             if earlier:
