@@ -28,7 +28,7 @@ from cancellations.store import tables
 from deployments.live import PROJECT
 from deployments.stack import Stack
 
-START, TRAINING_DAYS = date(2015, 10, 5), 60
+START, TRAINING_DAYS = date(2015, 10, 5), 120
 # Some thousand bookings on an ordinary day.
 SCALE = 6.0
 REPETITIONS, QUICK_REPETITIONS = 5, 2
