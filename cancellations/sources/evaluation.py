@@ -439,14 +439,12 @@ class _Reading:
         whole = parts.notna().all(axis=1)
         out = pd.Series(pd.NaT, index=self._raw.index, dtype="datetime64[us]")
         if whole.any():
-            spelt = (
-                parts.loc[whole, "year"].astype(int).astype("str").str.zfill(4)
-                + "-"
-                + parts.loc[whole, "month"].astype(int).astype("str").str.zfill(2)
-                + "-"
-                + parts.loc[whole, "day"].astype(int).astype("str").str.zfill(2)
+            # A day is told by many rows: each is spelt and read once.
+            told_days, place = np.unique(parts[whole].to_numpy(dtype="int64"), axis=0, return_inverse=True)
+            spelt = pd.Series(
+                [f"{year:04d}-{month:02d}-{day:02d}" for year, month, day in told_days.tolist()], dtype="str"
             )
-            out[whole] = self._evaluation.days(spelt, spelt, None)
+            out[whole] = self._evaluation.days(spelt, spelt, None).to_numpy()[place]
         columns = ", ".join(expression.columns) or "the mapping"
         # All parts missing is a date that is missing; some missing is a date that is broken.
         some = given[[p for p, s in expression.parts.items() if isinstance(s, str)]].notna().any(axis=1)

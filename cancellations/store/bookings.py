@@ -275,21 +275,23 @@ class Bookings(BulkTransaction):
     def books(self, arriving: tuple[date, date], since: date, before: date, *, earlier: bool = True) -> pd.DataFrame:
         booking, outcome = tables.reservations.c, tables.outcomes.c
 
-        def moves(moved_on: Column[date], *sums: ColumnElement[Any]) -> Select[tuple[object, ...]]:
-            place = [booking.hotel, booking.room_type, booking.arrival_on, _not_before(since, moved_on)]
-            named = [total.label(name) for total, name in zip(sums, BOOKS[4:], strict=True)]
-            made = select(*raw(place), *named).where(booking.arrival_on.between(*arriving), moved_on < before)
-            if not earlier:
-                # Few of all that arrive then: found by the day on which they moved.
-                index = next(i for i in moved_on.table.indexes if next(iter(i.columns)) is moved_on)
-                made = made.where(moved_on >= since).with_hint(moved_on.table, f"INDEXED BY {index.name}", "sqlite")
-            return made.group_by(*place)
+        def moves(moved_on: Column[date], *counts: ColumnElement[int]) -> Select[tuple[object, ...]]:
+            place: list[ColumnElement[Any]] = [booking.hotel, booking.room_type, booking.arrival_on]
+            made = select(*raw(place)).where(booking.arrival_on.between(*arriving), moved_on < before)
+            named = list(zip(counts, BOOKS[4:], strict=True))
+            if earlier:
+                place.append(_not_before(since, moved_on))
+                sums = (cast(func.sum(count), BigInteger).label(name) for count, name in named)
+                return made.add_columns(*raw(place[3:]), *sums).group_by(*place)
+            # Few of all that arrive then: found by the day on which they moved, and hardly two of them alike.
+            index = next(i for i in moved_on.table.indexes if next(iter(i.columns)) is moved_on)
+            made = made.where(moved_on >= since).with_hint(moved_on.table, f"INDEXED BY {index.name}", "sqlite")
+            return made.add_columns(*raw([moved_on]), *(count.label(name) for count, name in named))
 
-        cents = case((booking.price > 0, self._whole(booking.price * 100)))
-        made = moves(
-            booking.booked_on, func.count(), func.count(cents), cast(func.coalesce(func.sum(cents), 0), BigInteger)
-        )
-        gone = moves(outcome.known_on, -func.count(), literal(0), literal(0))
+        priced = case((booking.price > 0, 1), else_=0)
+        cents = case((booking.price > 0, self._whole(booking.price * 100)), else_=0)
+        made = moves(booking.booked_on, literal(1), priced, cents)
+        gone = moves(outcome.known_on, literal(-1), literal(0), literal(0))
         gone = gone.join(tables.outcomes, outcome.reservation_id == booking.reservation_id)
         gone = gone.where(outcome.status.in_(CANCELLED))
         found = pd.concat([self._frame(query, _BOOKS) for query in (made, gone)], ignore_index=True)

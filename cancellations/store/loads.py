@@ -185,10 +185,8 @@ class Loads(Transaction):
     def settle_bookings(self, source: str, reservation_ids: pd.Series, now: datetime) -> int:
         of_source = _waiting_rows().where(tables.quarantine.c.source == source)
         loaded = {"state": QuarantineState.LOADED.value, "settled_at": now}
-        return sum(
-            self._write(of_source.where(tables.quarantine.c.reservation_id.in_(some)).values(loaded))
-            for some in in_parts(reservation_ids.astype(object).tolist())
-        )
+        ids = self._among(tables.quarantine.c.reservation_id, reservation_ids.astype(object).tolist())
+        return self._write(of_source.where(ids).values(loaded))
 
     def tell_quarantined(self, problems: Mapping[int, Sequence[str]]) -> None:
         for number, told in problems.items():

@@ -30,6 +30,7 @@ from cancellations.registry import MlflowRegistry
 from cancellations.sources.simulator import simulate
 from cancellations.store import SqlStore
 from cancellations.store.tables import corrections, features, predictions, reservations, servings, tallies
+from cancellations.usecases.point_in_time import booking_time
 from cancellations.usecases.score import Cut, Partition, plan, score_partition
 
 TODAY = SECOND
@@ -263,6 +264,21 @@ def test_a_booking_corrected_after_its_score_keeps_it_and_one_corrected_before_i
         seen = work.features(pd.Series([first]))
         known = work._read(reservations.select().where(reservations.c.reservation_id == first)).one()  # type: ignore[attr-defined]
     assert known.price == pytest.approx(seen["price"].item() + 500.0)
+
+
+@pytest.mark.parametrize("stored", [{6}, {4, 5, 6, 7}, {0, 1, 2, 3, 9}], ids=str)
+def test_features_that_are_stored_count_whatever_the_page_before_was_like(pair: World, stored: set[int]) -> None:
+    rows = booked([3, 4, 5])
+    put(pair.store, rows)
+    with pair.store.begin() as work:
+        page = work.unscored("1", None, TODAY, None, 12).iloc[sorted(stored)]
+        made = booking_time(work, page, POLICY.labels).set_axis(page["reservation_id"])
+        work.add_features(made.assign(price=7_777.0), NOW)
+        work.commit()
+    pair.score(TODAY, chunk_rows=4)
+    for version in ("1", "2"):
+        seen = rows.assign(price=rows["price"].mask(rows["reservation_id"].isin(page["reservation_id"]), 7_777.0))
+        assert scored(pair, version) == pytest.approx(expected(seen, version))
 
 
 def test_a_booking_that_arrives_behind_a_batch_is_scored_by_the_next(pair: World) -> None:
