@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -164,7 +165,7 @@ def build(reservations: pd.DataFrame, past: Past, rule: LabelRule, extras: Seque
     that had matured before d, and what was on the books on the evening before. `reservations` bring
     `group_size` as it was fixed at ingest.
     """
-    out = pd.DataFrame(index=reservations.index)
+    out: dict[str, Any] = {}
     lead = (reservations["arrival_on"] - reservations["booked_on"]).dt.days
     out["lead_days"] = lead.astype("float64")
     for name in ("weekend_nights", "week_nights", "adults", "children", "babies", "repeated_guest", GROUP_SIZE):
@@ -174,100 +175,116 @@ def build(reservations: pd.DataFrame, past: Past, rule: LabelRule, extras: Seque
     for name in ("price", "special_requests"):
         out[name] = reservations[name].astype("float64")
 
-    tallied = past.tallied
-    matured = tallied.assign(
-        matured_on=tallied["arrival_on"] + pd.Timedelta(days=rule.record_days),
-        cancelled=tallied["bookings"].where(tallied["lag"].between(0, rule.record_days), 0),
-    )
-    agents, companies = _records(reservations, matured, (AGENT, COMPANY))
-    out["agent_cancel_rate"] = agents["rate"]
-    out["agent_bookings"] = np.log1p(agents["bookings"])
-    out["company_cancel_rate"] = companies["rate"]
-    out["on_the_books"] = _on_the_books(reservations, past.booked)
-    out["relative_price"] = _relative_price(reservations, past.booked)
+    agents, companies = _records(reservations, past.tallied, rule, (AGENT, COMPANY))
+    out["agent_cancel_rate"] = agents.rate
+    out["agent_bookings"] = np.log1p(agents.bookings)
+    out["company_cancel_rate"] = companies.rate
+    out["on_the_books"], out["relative_price"] = _by_the_books(reservations, past.booked)
     for name in CATEGORICAL:
         out[name] = reservations[name].astype(object)
     for column in extras:
         out[column.name] = reservations[column.name].astype(object if column.kind == "category" else "float64")
-    return out[list(CORE.extended(extras).names)]
+    return pd.DataFrame(out, index=reservations.index)[list(CORE.extended(extras).names)]
 
 
-def _records(reservations: pd.DataFrame, matured: pd.DataFrame, kinds: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Cancellation rate and count of matured bookings per agent or company, as of the day before each booking.
+@dataclass(frozen=True)
+class _Record:
+    """Cancellation rate and count of matured bookings of whoever each booking came by."""
+
+    rate: np.ndarray
+    bookings: np.ndarray
+
+
+def _records(
+    reservations: pd.DataFrame, tallied: pd.DataFrame, rule: LabelRule, kinds: Sequence[str]
+) -> Iterator[_Record]:
+    """Records of agents or companies, as of the day before each booking.
 
     Missing keys have no record: their rate is missing, their count 0.
     """
-    keys = {kind: reservations[kind].astype(object).to_numpy() for kind in kinds}
-    days = {"order": np.arange(len(reservations)), "booked_on": reservations["booked_on"].to_numpy(), "everyone": ""}
-    all_of_them = pd.DataFrame(days | keys).sort_values("booked_on", kind="stable")
-    all_of_them = _as_of(all_of_them, _running(matured, ALL), "everyone", "all_")
-    prior = all_of_them["all_cancelled"] / all_of_them["all_bookings"].where(all_of_them["all_bookings"] > 0)
-    prior = prior.fillna(0.0)
+    made_on = _days(reservations["booked_on"])
+    counts = np.stack(
+        [tallied["bookings"].where(tallied["lag"].between(0, rule.record_days), 0), tallied["bookings"]], axis=1
+    )
+    matured_on = _days(tallied["arrival_on"]) + rule.record_days
+    kind_of = tallied["kind"].to_numpy(dtype=object)
+    everyone = kind_of == ALL
+    nobody = np.zeros(len(made_on), dtype="int64")
+    cancelled, bookings = _before(
+        nobody, made_on, np.zeros(int(everyone.sum()), dtype="int64"), matured_on[everyone], counts[everyone]
+    ).T
+    prior = np.divide(cancelled, bookings, out=np.zeros(len(made_on)), where=bookings > 0)
     for kind in kinds:
-        asked = _as_of(all_of_them[["order", "booked_on", kind]], _running(matured, kind), kind, "own_")
-        rate = (asked["own_cancelled"] + SHRINKAGE * prior) / (asked["own_bookings"] + SHRINKAGE)
-        asked["rate"] = rate.where(asked[kind].notna())
-        asked["bookings"] = asked["own_bookings"].where(asked[kind].notna(), 0.0)
-        yield asked.sort_values("order")[["rate", "bookings"]].set_axis(reservations.index)
+        own = kind_of == kind
+        of, whose = _codes(tallied["key"][own], reservations[kind])
+        cancelled, bookings = _before(whose, made_on, of, matured_on[own], counts[own]).T
+        named = reservations[kind].notna().to_numpy()
+        rate = (cancelled + SHRINKAGE * prior) / (bookings + SHRINKAGE)
+        yield _Record(np.where(named, rate, np.nan), np.where(named, bookings, 0.0))
 
 
-def _on_the_books(reservations: pd.DataFrame, booked: pd.DataFrame) -> np.ndarray:
-    """Bookings that stood for the same hotel and day of arrival on the evening before a booking was made."""
-    keys = ["hotel", "arrival_on"]
-    return _until(reservations, booked, keys, ["bookings"])["bookings"]
+def _by_the_books(reservations: pd.DataFrame, booked: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Bookings that stood for the same hotel and day of arrival on the evening before a booking was made; and the log
+    of its price over what the hotel had asked on average for the room in the month of arrival.
 
-
-def _relative_price(reservations: pd.DataFrame, booked: pd.DataFrame) -> np.ndarray:
-    """Log of a booking's price over what the hotel had asked on average for the room in the month of arrival.
-
-    By bookings made before it; missing without a price, or where the month has no earlier one.
+    By bookings made before it; the price is missing without one, or where the month has no earlier one.
     """
-    ours = reservations.assign(month=reservations["arrival_on"].dt.to_period("M").astype("int64"))
-    theirs = booked.assign(month=booked["arrival_on"].dt.to_period("M").astype("int64"))
-    sums = ["priced", "cents"]
-    hotel = _until(ours, theirs, ["hotel", "month"], sums)
-    room = _until(ours, theirs, ["hotel", "room_type", "month"], sums)
+    made_on, moved_on = _days(reservations["booked_on"]), _days(booked["moved_on"])
+    hotel = _codes(booked["hotel"], reservations["hotel"])
+    room = _codes(booked["room_type"], reservations["room_type"])
+    arrival = [rows["arrival_on"].to_numpy().astype("datetime64[D]") for rows in (booked, reservations)]
+    day = [days.astype("int64") for days in arrival]
+    month = [days.astype("datetime64[M]").astype("int64") for days in arrival]
+
+    def until(sums: list[str], *keys: Sequence[np.ndarray]) -> np.ndarray:
+        theirs, ours = _together(*keys)
+        return _before(ours, made_on, theirs, moved_on, booked[sums].to_numpy()).T
+
+    (on_the_books,) = until(["bookings"], hotel, day)
+    priced, cents = until(["priced", "cents"], hotel, month)
+    of_room, cents_of_room = until(["priced", "cents"], hotel, room, month)
     with np.errstate(divide="ignore", invalid="ignore"):
-        month = np.where(hotel["priced"] > 0, hotel["cents"] / hotel["priced"], np.nan)
-        usual = (room["cents"] + PRICE_SHRINKAGE * month) / (room["priced"] + PRICE_SHRINKAGE)
+        average = np.where(priced > 0, cents / priced, np.nan)
+        usual = (cents_of_room + PRICE_SHRINKAGE * average) / (of_room + PRICE_SHRINKAGE)
         price = reservations["price"].to_numpy(dtype=float)
-        return np.where(price > 0, np.log(100 * price / usual), np.nan)
+        return on_the_books, np.where(price > 0, np.log(100 * price / usual), np.nan)
 
 
-def _until(reservations: pd.DataFrame, moves: pd.DataFrame, keys: list[str], sums: list[str]) -> dict[str, np.ndarray]:
-    """Sums over the moves of the same keys before each reservation's day of booking, in its order; 0 where none."""
-    together = pd.concat([moves[keys], reservations[keys]], ignore_index=True)
-    # Missing keys (a room of no type) are a key of their own, which merge_asof would not join.
-    code = together.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
-    daily = moves[sums].assign(code=code[: len(moves)], day=moves["moved_on"].to_numpy())
-    daily = daily.groupby(["code", "day"], as_index=False)[sums].sum().sort_values("day", kind="stable")
-    daily[sums] = daily.groupby("code")[sums].cumsum()
-    asked = pd.DataFrame({"code": code[len(moves) :], "day": reservations["booked_on"].to_numpy()})
-    asked = asked.reset_index(names="order").sort_values("day", kind="stable")
-    daily["day"] = daily["day"].astype(asked["day"].dtype)
-    found = pd.merge_asof(asked, daily, on="day", by="code", allow_exact_matches=False)
-    found = found.sort_values("order").fillna(dict.fromkeys(sums, 0.0))
-    return {name: found[name].to_numpy(dtype=float) for name in sums}
+def _days(dates: pd.Series) -> np.ndarray:
+    return dates.to_numpy().astype("datetime64[D]").astype("int64")
 
 
-def _running(matured: pd.DataFrame, kind: str) -> pd.DataFrame:
-    own = matured[matured["kind"] == kind]
-    daily = own.groupby(["key", "matured_on"], as_index=False)[["cancelled", "bookings"]].sum()
-    daily = daily.sort_values("matured_on", kind="stable")
-    daily[["cancelled", "bookings"]] = daily.groupby("key")[["cancelled", "bookings"]].cumsum()
-    return daily.astype({"bookings": "float64", "cancelled": "float64"})
+def _codes(theirs: pd.Series, ours: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each value of both; what is missing (a room of no type) is a value of its own."""
+    codes, _ = pd.factorize(np.concatenate([theirs.to_numpy(dtype=object), ours.to_numpy(dtype=object)]))
+    return codes[: len(theirs)] + 1, codes[len(theirs) :] + 1
 
 
-def _as_of(asked: pd.DataFrame, running: pd.DataFrame, by: str, prefix: str) -> pd.DataFrame:
-    right = running.rename(columns={"key": by, "cancelled": f"{prefix}cancelled", "bookings": f"{prefix}bookings"})
-    right[by] = right[by].astype(asked[by].dtype)
-    joined = pd.merge_asof(
-        asked,
-        right,
-        left_on="booked_on",
-        right_on="matured_on",
-        by=by,
-        allow_exact_matches=False,
-    ).drop(columns="matured_on")
-    filled = {f"{prefix}cancelled": 0.0, f"{prefix}bookings": 0.0}
-    return joined.fillna(filled)
+def _together(*keys: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each combination of numbers, of theirs and of ours."""
+    both = np.concatenate([keys[0][0], keys[0][1]])
+    for theirs, ours in keys[1:]:
+        more = np.concatenate([theirs, ours])
+        if len(more):
+            more = more - more.min()
+            both = both * (int(more.max()) + 1) + more
+    return both[: len(keys[0][0])], both[len(keys[0][0]) :]
+
+
+def _before(whose: np.ndarray, day: np.ndarray, of: np.ndarray, on: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums of whole `counts` (shape (moves, sums)) of moves `of` the same key `on` days before; float64 (rows, sums).
+
+    Keys and days are whole numbers; 0 where there was no such move.
+    """
+    if not len(of) or not len(whose):
+        return np.zeros((len(whose), counts.shape[1]))
+    first = min(on.min(), day.min())
+    span = int(max(on.max(), day.max()) - first) + 1
+    place = of * span + (on - first)
+    order = np.argsort(place, kind="stable")
+    place = place[order]
+    running = np.zeros((len(of) + 1, counts.shape[1]), dtype="int64")
+    np.cumsum(counts[order], axis=0, out=running[1:])
+    begin = np.searchsorted(place, whose * span, side="left")
+    end = np.searchsorted(place, whose * span + (day - first), side="left")
+    return (running[end] - running[begin]).astype("float64")
