@@ -9,7 +9,6 @@ and ends with this process, also when that is killed. Everything listens on 127.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -145,7 +144,6 @@ class Stack:
         )
         self._mailbox = self._child("mailbox", self._mailbox_server, _mailbox_ready, folder=ROOT)
         self._services = [self._server, self._mlflow, *([self._mailbox] if mailbox else [])]
-        self._template = self._child("work-pool", _pool_template, _done)
         self._worker = self._child("prefect-worker", self._process_worker, self._worker_ready, folder=self.project)
         self._deploy = self._child("deploy", _deploy, _done, folder=self.project)
 
@@ -213,9 +211,7 @@ class Stack:
             for log in (self.home / "logs").iterdir():
                 log.unlink()
             self.say(f"starting {', '.join(child.name for child in self._services)} …")
-            self._start(*self._services, self._template, movable=True)
-            self._template.wait()
-            self._make_pool()
+            self._start(*self._services, movable=True)
             self._bury()
             self.say(f"deploying {self.project / 'prefect.yaml'} …")
             # One after the other: a worker that finds a pile of late runs would keep the server from deploying.
@@ -234,7 +230,7 @@ class Stack:
 
         An interruption meanwhile only skips the order: all keepers are told and waited for.
         """
-        children = (self._template, self._deploy, self._worker, *self._services)
+        children = (self._deploy, self._worker, *self._services)
         running = any(child.process is not None for child in children)
         began = time.monotonic()
         try:
@@ -339,17 +335,6 @@ class Stack:
             if not name.startswith("PREFECT_") and name not in ("PYTHONDONTWRITEBYTECODE", "MLFLOW_TRACKING_URI")
         }
 
-    def _make_pool(self) -> None:
-        # With an empty template the worker would set it, beside a deploy that locks the same database.
-        template = json.loads(self._template.log.read_text().splitlines()[-1])
-        pool = {"name": POOL, "type": "process", "base_job_template": template}
-        try:
-            answer = _http().post(f"{self.prefect_api}/work_pools/", json=pool, timeout=20)
-            if answer.status_code != httpx.codes.CONFLICT:  # a pool from an earlier start
-                answer.raise_for_status()
-        except httpx.HTTPError as error:
-            raise self._server.down(f"did not make the work pool {POOL!r} ({error})") from error
-
     def _bury(self) -> None:
         """Ends runs that an earlier stack of this home left unfinished, as crashed.
 
@@ -405,17 +390,10 @@ def _prefect_server(port: int) -> list[str]:
     return [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
 
 
-def _pool_template(port: int) -> list[str]:
-    """Prints it; a process of its own, because importing Prefect here would read settings too early."""
-    code = (
-        "import json; from prefect.workers.process import ProcessWorker;"
-        " print(json.dumps(ProcessWorker.get_default_base_job_template()))"
-    )
-    return [sys.executable, "-c", code]
-
-
 def _deploy(port: int) -> list[str]:
-    return [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    # By its path, from the project's folder: the flows are there, and our own packages maybe not.
+    code = f"import runpy; runpy.run_path({str(ROOT / 'deployments' / 'deploying.py')!r}, run_name='__main__')"
+    return [sys.executable, "-c", code, POOL]
 
 
 def _prefect_ready(child: Child) -> bool:

@@ -7,9 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from cancellations import home as homes
 
@@ -49,6 +53,16 @@ class Once:
     def mlflow(self, path: Path) -> None:
         """Copies an empty MLflow database to a path."""
         shutil.copy(self.folder("mlflow", _migrate_mlflow) / MLFLOW, path)
+
+
+@contextmanager
+def mlflow_migrations_read_once() -> Iterator[None]:
+    """MLflow reads all of its migrations whenever it opens a database, which takes longer than many a test."""
+    from mlflow.store.db import utils  # whose import takes seconds
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_get_latest_schema_revision", cache(utils._get_latest_schema_revision))
+        yield
 
 
 def _migrate_prefect(folder: Path) -> None:

@@ -18,12 +18,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from databases import Told, as_it_stands
+from mlflow.store.db import utils
 from threadpoolctl import threadpool_limits
 
 from cancellations.errors import Refused, ServiceDown
@@ -283,6 +285,8 @@ def confessing(place: Place) -> Iterator[None]:
     """Leaves what went wrong in the folder, and temporary files, too: a killed process tidies nothing up."""
     # What was imported before the fork is nothing to collect; looking through it takes longer than the work.
     gc.freeze()
+    # Whoever opens MLflow's database reads all of its migrations, once for the runs and once for the versions.
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
     place.folder.mkdir(exist_ok=True)
     tempfile.tempdir = str(place.folder)
     try:

@@ -33,7 +33,7 @@ from deployments.live import PROJECT
 from deployments.mistake import register_notebook_model
 
 SEED, LONGEST_LEAD = 13, 60
-HOTELS = 4
+HOTELS = 2
 FIRST_BOOKING = date(2016, 5, 2)
 CHAMPION_TRAINED = date(2016, 7, 10)
 # As many days as each comparison may take; the versions are far apart, but groups come or cancel as one.

@@ -209,8 +209,7 @@ class Outage:
 
     `refused`: their events, as the server's return found them in the outbox. Since then the event of
     `lost`, which had waited for an hour, has gone for good, as if the server had died with it after
-    it had taken it, and `reconcile` has looked; then the event of `late`, the request of a decision
-    that the monitor took meanwhile, has rung.
+    it had taken it, and `reconcile` has looked; then the event of `late` has rung.
     """
 
     late: str
@@ -224,14 +223,12 @@ def outage(story: Story) -> Outage:
     end_trial(story)
     story.stack.stop_server()
     try:
-        acted = app.monitor(after=DRIFTED, until=LATER).acted
+        write_request(story, "late", LATER)
         lost = write_request(story, "lost", LATER, since=datetime.now(UTC) - timedelta(hours=1))
         app.deliver()
     finally:
         story.stack.start_server()
-    assert acted is not None and acted.request_id is not None
-    late = acted.request_id
-    refused = waiting_event(story, late), waiting_event(story, "lost")
+    refused = waiting_event(story, "late"), waiting_event(story, "lost")
     assert refused[0] is not None and refused[1] is not None
 
     with app.store.begin() as work:
@@ -244,11 +241,11 @@ def outage(story: Story) -> Outage:
 
     def rung() -> bool:
         app.deliver()
-        return waiting_event(story, late) is None
+        return waiting_event(story, "late") is None
 
     story.until(rung, "the event leaves the outbox at its next attempt")
-    story.server.finish(story.server.await_run("retrain", request_id=late))
-    return Outage(late, "lost", (refused[0], refused[1]))
+    story.server.finish(story.server.await_run("retrain", request_id="late"))
+    return Outage("late", "lost", (refused[0], refused[1]))
 
 
 def test_events_that_find_no_server_stay_in_the_outbox_with_their_attempt_and_mails_leave_without_them(

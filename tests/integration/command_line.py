@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from once import MLFLOW, Once
+from once import MLFLOW, Once, mlflow_migrations_read_once
 from threadpoolctl import threadpool_limits
 
 from cancellations import home as homes
@@ -46,8 +46,19 @@ class Ended:
 Run = Callable[..., Ended]
 
 
+@pytest.fixture(scope="session")
+def migrations_read_by_commands() -> Iterator[None]:
+    with mlflow_migrations_read_once():
+        yield
+
+
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Run]:
+def run(
+    migrations_read_by_commands: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Iterator[Run]:
     """Runs a command in this process, in an empty folder, on the home `tmp_path/home`; no mail server answers."""
     for name in [n for n in os.environ if n.startswith(("CANCELLATIONS_", "PREFECT_"))]:
         monkeypatch.delenv(name)

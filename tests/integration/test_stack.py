@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from once import Once
 
-from cancellations import home as homes
 from cancellations.errors import BadInput, Refused, ServiceDown
 from deployments import keeper
 from deployments.stack import POOL, ROOT, Stack
@@ -167,9 +167,10 @@ def test_an_interrupted_start_leaves_no_process(
     assert_gone(left)
 
 
-def test_a_child_that_cannot_start_is_named_with_its_log_and_the_others_end(tmp_path: Path, project: Path) -> None:
-    home = tmp_path / "home"
-    homes.prepare(home)
+def test_a_child_that_cannot_start_is_named_with_its_log_and_the_others_end(
+    tmp_path: Path, project: Path, once: Once
+) -> None:
+    home = once.home(tmp_path / "home")
     (home / "mlflow.db").write_text("not a database, and long enough for SQLite to see that")
     others = psutil.Process().children()  # of other tests' fixtures
     with pytest.raises(ServiceDown, match=r"mlflow ended with exit code \d+.*(?s:.*)logs/mlflow\.log") as caught:

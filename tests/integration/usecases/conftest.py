@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
 from contest import candidate, enter
-from mlflow.store.db import utils
-from once import Once
+from once import Once, mlflow_migrations_read_once
 from threadpoolctl import threadpool_limits
 from world import FIRST, LATER, SECOND, START, Snapshot, World, begin, simulator
 
@@ -41,9 +39,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def migrations_read_once() -> Iterator[None]:
-    # MLflow reads all of its migrations whenever it opens a database, which takes longer than many a test.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utils, "_get_latest_schema_revision", cache(utils._get_latest_schema_revision))
+    with mlflow_migrations_read_once():
         yield
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import NOW, START, WEEK, Clock, CutOff, PowerCut, Table
+from world import CUTS, NOW, START, WEEK, Clock, CutOff, PowerCut, Table, cuts
 
 from cancellations.domain.labels import LabelRule, Matures
 from cancellations.domain.reservation import COLUMNS, NAMES, Column
@@ -492,12 +492,13 @@ def interrupted() -> Table:
     return Table(table, batch_rows=15, mapping="by this", content="c0ffee")
 
 
-def test_a_load_killed_at_any_write_goes_on_where_it_was(store: SqlStore) -> None:
+@CUTS
+def test_a_load_killed_at_any_write_goes_on_where_it_was(store: SqlStore, every: int) -> None:
     source = replace(interrupted(), batch_rows=25)
     heard = CutOff(store, None, nth=10_000)
     undisturbed = load(heard, source)
     wanted = contents(store)
-    for nth in range(len(heard.calls)):
+    for nth in cuts(heard.calls, every, store):
         empty(store)
         with pytest.raises(PowerCut):
             load(CutOff(store, None, nth), source)

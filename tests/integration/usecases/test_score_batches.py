@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from world import FIRST, NOW, POLICY, SECOND, START, CutOff, PowerCut, World
+from world import CUTS, FIRST, NOW, POLICY, SECOND, START, CutOff, PowerCut, World, cuts
 
 from cancellations.domain.features import FEATURES, FeatureSet
 from cancellations.domain.promotion import Change
@@ -180,7 +180,8 @@ def test_two_batches_at_once_in_parts_double_nothing_and_skip_nothing(pair: Worl
         assert sum(each[version] for each in both) == len(rows)
 
 
-def test_a_batch_that_is_cut_off_at_any_call_and_repeated_equals_one_that_was_not(pair: World) -> None:
+@CUTS
+def test_a_batch_that_is_cut_off_at_any_call_and_repeated_equals_one_that_was_not(pair: World, every: int) -> None:
     rows = booked([1, 0, 1])
 
     def batch(store: Store) -> None:
@@ -192,7 +193,7 @@ def test_a_batch_that_is_cut_off_at_any_call_and_repeated_equals_one_that_was_no
     undisturbed = digest(pair.store)
     assert len(heard.calls) > 30 and all(undisturbed)
 
-    for nth in range(len(heard.calls)):
+    for nth in cuts(heard.calls, every, pair.store):
         wipe(pair.store)
         put(pair.store, rows)
         with pytest.raises(PowerCut):

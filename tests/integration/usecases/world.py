@@ -19,6 +19,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+import pytest
 from once import Once
 
 from cancellations.domain.aliases import AliasPolicy
@@ -289,6 +290,15 @@ class _CutOff:
     def __getattr__(self, name: str) -> Any:
         self._cut.call(name)
         return getattr(self._work, name)
+
+
+# A test that cuts off each of many calls; in the short run the two databases take turns with them.
+CUTS = pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.long)])
+
+
+def cuts(calls: Sequence[str], every: int, store: SqlStore) -> range:
+    """Numbers of the calls at which to cut off."""
+    return range(0 if store._url.get_backend_name() == "sqlite" else every - 1, len(calls), every)
 
 
 @dataclass
