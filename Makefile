@@ -1,6 +1,6 @@
 # `make` or `make help` lists what there is. Every target does its own set-up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint bench lock clean
+.PHONY: help setup demo test test-long lint bench bench-all lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,8 +36,11 @@ lint: $(STAMP) ## style and types: ruff, mypy
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## run one benchmark: make bench NAME=scoring ARGS=--quick
-	@test -n "$(NAME)" || { echo "which benchmark? make bench NAME=…, one of:" $$(ls benchmarks 2>/dev/null | sed -n 's/^\([a-z]*\)\.py$$/\1/p' | grep -v figures) >&2; exit 2; }
+	@test -n "$(NAME)" || { echo "which benchmark? make bench NAME=…, one of:" $$(ls benchmarks 2>/dev/null | sed -n 's/^\([a-z]*\)\.py$$/\1/p' | grep -E '^(batch|decisions|ingesting|latency|monitor|replay|scoring|serving|simulator|story)$$') >&2; exit 2; }
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+
+bench-all: $(STAMP) ## run all benchmarks, more than an hour of a machine that does nothing else, and write docs/results.md
+	@$(BIN)/python -m benchmarks.everything $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
