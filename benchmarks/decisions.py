@@ -33,9 +33,9 @@ from cancellations.domain.guards import FIGURES, Guard
 from cancellations.domain.promotion import TrialState
 from cancellations.domain.retraining import RetrainPolicy
 from cancellations.errors import BadInput
+from cancellations.replay.workers import workers
 from cancellations.replay.world import build_world
 from cancellations.usecases.walk_forward import Market
-from cancellations.workers import workers
 
 # Bookings of the real file whose leads no edge of it cuts short; a trial opens each week from half a year later on,
 # and the last one has its 56 days.

@@ -45,9 +45,9 @@ from benchmarks.rates import poisson, share
 from cancellations import settings
 from cancellations.bootstrap import locate
 from cancellations.errors import BadInput
+from cancellations.replay.workers import workers
 from cancellations.replay.world import World, build_world
 from cancellations.usecases.walk_forward import Market
-from cancellations.workers import workers
 
 LONGEST_LEAD = 180
 # Champions of the real file, each looked at once a week; and of simulated markets.

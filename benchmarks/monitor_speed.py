@@ -19,9 +19,9 @@ from cancellations.domain.labels import LabelRule, made_days_ago, matured, recor
 from cancellations.domain.reservation import group_keys
 from cancellations.domain.volume import volume
 from cancellations.ports import Observation
+from cancellations.replay.workers import workers
 from cancellations.settings import MonitorSettings
 from cancellations.sources.simulator import simulate
-from cancellations.workers import workers
 from monitoring.columns import clean
 from monitoring.report import EvidentlyMonitor
 

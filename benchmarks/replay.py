@@ -27,9 +27,9 @@ from cancellations.replay.figures import Estimate
 from cancellations.replay.immediate import Row
 from cancellations.replay.policies import Span
 from cancellations.replay.session import PUBLIC_WINDOWS, Order, Replayed, replay
+from cancellations.replay.workers import workers
 from cancellations.replay.world import build_world
 from cancellations.settings import Settings
-from cancellations.workers import workers
 
 SPANS = (Span(date(2016, 4, 4), date(2017, 2, 26)), Span(date(2015, 10, 5), date(2016, 4, 3)))
 OURS, WHOLE = "ours", "whole loop"

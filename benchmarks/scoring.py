@@ -30,10 +30,10 @@ from benchmarks.homes import Home, challenge, copied, furnished, postgres
 from benchmarks.shares import Shares
 from cancellations.bootstrap import App, clock
 from cancellations.errors import BadInput, NotEnoughData
+from cancellations.replay.workers import workers
 from cancellations.settings import MODEL
 from cancellations.sources.simulator import Simulator
 from cancellations.usecases.score import score
-from cancellations.workers import workers
 
 START = date(2015, 10, 5)
 # A chain of sixteen hotels with some 1,300 bookings a day; the champion learns from the first months.

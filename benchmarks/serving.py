@@ -36,9 +36,9 @@ from cancellations.domain.reservation import COLUMNS, sized
 from cancellations.domain.retraining import RequestState
 from cancellations.errors import NotEnoughData, ServiceDown
 from cancellations.ports import Source
+from cancellations.replay.workers import workers
 from cancellations.sources.simulator import Simulator
 from cancellations.usecases.point_in_time import booking_time
-from cancellations.workers import workers
 
 PROJECT = Path(__file__).resolve().parent.parent
 START, DAYS, QUICK_DAYS = date(2016, 1, 4), 400, 220

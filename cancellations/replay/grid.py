@@ -19,8 +19,8 @@ import numpy as np
 
 from cancellations.domain.labels import LabelRule
 from cancellations.replay.competitors import Competitor
+from cancellations.replay.workers import workers
 from cancellations.replay.world import World, open_world
-from cancellations.workers import workers
 
 
 @dataclass(frozen=True)

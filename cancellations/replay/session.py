@@ -41,9 +41,9 @@ from cancellations.replay.policies import (
     Watch,
     signals_in,
 )
+from cancellations.replay.workers import workers
 from cancellations.replay.world import World, build_world, open_world
 from cancellations.settings import Settings
-from cancellations.workers import workers
 
 # The fair windows of the public file, and what each was used for before: a figure is worth most where nothing
 # was chosen by it.

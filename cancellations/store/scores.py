@@ -227,5 +227,7 @@ class Scores(Bookings):
         days = [] if held else list(self._read(select(tables.holds.c.day).where(tables.HELD)).scalars())
         if days:
             seen = select(1).where(tables.features.c.reservation_id == booking.reservation_id)
+            # A row of its own, also within a query that reads features.
+            seen = seen.correlate(tables.reservations)
             wanted.append(or_(booking.booked_on.not_in(days), seen.exists()))
         return wanted

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 
-from cancellations.workers import workers
+from cancellations.replay.workers import workers
 
 PATIENCE = 60.0
 PARENT = """
 import sys, time
-from cancellations.workers import workers
+from cancellations.replay.workers import workers
 
 if __name__ == "__main__":
     with workers(2) as pool:
