@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figures import Figure, Options, Outcome, run
-from benchmarks.load import Answers, closed, open_loop
+from benchmarks.load import UNASKED, Answers, closed, open_loop
 from cancellations import home as homes
 from cancellations import settings
 from cancellations.bootstrap import App, open_source, prepare
@@ -172,15 +172,18 @@ def _overload(pool: ProcessPoolExecutor, ours: str, bodies: Bodies, before: list
     after = pool.submit(closed, ours, bodies.ours(2_000, 1), 8, 3.0).result()
     took = time.perf_counter() - began
     refused = sum(n for status, n in under.counts.items() if status in (429, 503)) - under.without_patience
-    unanswered = len(under.statuses) - len(under.answered) - refused
+    # Where all of the client's connections wait a request is not sent, and no server can be told of it.
+    unasked = under.counts.get(UNASKED, 0)
+    total = len(under.statuses) - unasked
+    unanswered = total - len(under.answered) - refused
     usual = sorted(answers.quantile(0.5) for answers in before)[len(before) // 2]
     if set(after.counts) != {200}:
         raise NotEnoughData(f"{took:.1f} s after the load the server answered {after.counts}")
-    total = len(under.statuses)
     return [
         Figure.of("at twice the capacity: requests asked", [rate], f"requests/s for {seconds:g} s"),
         Figure.of("of them answered", [len(under.answered) / total], "share"),
         Figure.of("of them refused, and told when to ask again", [refused / total], "share"),
+        Figure.of("never sent, since all connections waited", [unasked / len(under.statuses)], "share"),
         Figure.of("of them neither", [unanswered / total], "share", at_most=REACH_UNANSWERED),
         Figure.of("p99 of what was answered", [1000 * under.quantile(0.99)], "ms"),
         Figure.of("p99 of how late the client asked", [1000 * float(np.quantile(under.late, 0.99))], "ms"),
