@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.figures import Figure, Options, Outcome, run
-from cancellations.domain.events import Channel, DriftDetected
+from cancellations.domain.events import Channel, DriftDetected, Message
 from cancellations.domain.retraining import RequestState, RetrainRequest
-from cancellations.errors import BadInput
+from cancellations.errors import BadInput, ServiceDown
 from cancellations.store import SqlStore, open_store
 from deployments.live import PROJECT
 from deployments.stack import Stack
@@ -43,6 +43,8 @@ REPETITIONS, QUICK_REPETITIONS = 20, 3
 REACH_SECONDS = 15
 # Of what the same takes with a worker as Prefect sets it up.
 REACH_SHARE = 0.5
+# A server on SQLite may keep somebody waiting for longer than the doorbell has patience.
+KNOCKS = 3
 POLLING = "PREFECT_WORKER_QUERY_SECONDS"
 DAY = date(2016, 6, 20)
 
@@ -97,8 +99,18 @@ def by_event(bench: Bench, name: str) -> Latency:
     fact = DriftDetected(request, f"report of {request}", "1", DAY, DAY, ("latency benchmark",))
     message = next(m for m in fact.messages() if m.channel is Channel.EVENT)
     sent = datetime.now(UTC)
-    bench.doorbell.ring(message)
+    _ring(bench, message)
     return _latency(bench, sent, bench.server.finish(bench.server.await_run("retrain", request_id=request)))
+
+
+def _ring(bench: Bench, message: Message) -> None:
+    """As the outbox does: again where the server did not answer, under the same id; what that takes is measured too."""
+    for _ in range(KNOCKS - 1):
+        try:
+            return bench.doorbell.ring(message)
+        except ServiceDown as error:
+            _progress(f"again: {error}")
+    return bench.doorbell.ring(message)
 
 
 def by_client(bench: Bench, name: str) -> Latency:
