@@ -647,6 +647,10 @@ def test_of_a_day_that_is_held_what_has_no_features_is_not_scored(store: SqlStor
         assert waiting["reservation_id"].tolist() == ["a", "d"]
         assert work.unscored_days("1", None, date(2024, 2, 1)).tolist() == [1, 1]
         assert work.unscored_days("1", None, date(2024, 2, 1), held=True).tolist() == [3, 1]
+        # Read along with the features, too: the one of the held day has some, one of another day has none.
+        assert work.unscored_features("1", None, date(2024, 2, 1), None, 10) is None
+        alone = work.unscored_features("1", date(2024, 1, 1), held, None, 10)
+        assert alone is not None and alone["reservation_id"].tolist() == ["a"]
         work.end_hold(held, HoldState.RELEASED, "ada", "new prices", NOW)
         assert work.unscored_days("1", None, date(2024, 2, 1)).tolist() == [3, 1]
 
